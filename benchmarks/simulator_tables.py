@@ -149,7 +149,7 @@ def recipes_table(results: Iterable[Row]) -> str:
                 str(first["time_steps"]),
                 first["spikes"],
                 source,
-                str(first["version"]),
+                first["version"] or "commit in the link",
                 first["licence"],
             ]
         )

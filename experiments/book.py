@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from book_tables import descriptions, recorded, simulators, speed
+from book_tables import descriptions, recorded, simulators, speed, spoken_digits
 from book_tables.places import DOCS, PICTURES, TOP
 
 from snnjax import NETWORKS, InputError
@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[Path, str], str]] = {
         simulators.simulator_recipes,
         simulators.simulator_repeats,
         simulators.simulators_without,
+        spoken_digits.spoken_digits,
         descriptions.drawing,
         descriptions.layers,
         descriptions.training,

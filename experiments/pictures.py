@@ -19,6 +19,7 @@ from book_pictures import (
     reports,
     simulators,
     speed,
+    spoken_digits,
     style,
     windows,
 )
@@ -46,6 +47,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "layer.png": layers.layer,
     "speed.png": speed.speed_ups,
     "simulators.png": simulators.accuracy_over_seconds,
+    "spoken_digits.png": spoken_digits.accuracies_by_split,
     "costs.png": reports.costs_in_time,
     "graph_skip.png": reports.graph_skip,
     "graph_depths.png": reports.graph_depths,

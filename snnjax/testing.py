@@ -1,4 +1,4 @@
-"""A check that a custom learner keeps the contract of `snnjax.Learner`; it needs no test framework.
+"""A check that a custom learner fulfils the contract of `snnjax.Learner`; it needs no test framework.
 
 from snnjax.testing import check_learner
 
@@ -44,22 +44,31 @@ def check_learner(
     update_batch: int = 4,
     seed: int = 0,
 ) -> None:
-    """Trains small layers by the programs of the trainer; raises AssertionError that lists all clauses not kept.
+    """Trains small layers with the trainer's programs, and checks that `learner` fulfils its contract.
 
-    Clauses are those of `CLAUSES`. If a result has the wrong shape or dtype, no other clause can be checked.
+    The clauses of the contract are listed in `CLAUSES`. If a result has the wrong shape or dtype, no other clause can
+    be checked.
 
     Args:
-      conv: a layer that suits the learner; its `learners` are replaced. By default one of four features or,
-        deciding by times, of six that see the whole input.
+      learner: the learner to check.
+      conv: a layer that the learner can train; its `learners` are replaced. The default layer has four features or, if
+        it decides by a timed decision, six features whose kernels cover the whole input.
       deciding: whether the layer decides between two classes; otherwise it is in the stage before the last.
-      decision: how the network decides; under a timed one, such as `Earliest`, `conv` may have a threshold.
-      images: number of stimuli, (C, H, W) latencies of `input_shape`, every fourth of which is silent; a multiple of
-        twice the `update_batch`. A minibatch learner gets as many minibatches, and ignores the `update_batch`.
+      decision: how the network decides. With a timed decision, such as `Earliest`, `conv` may have a threshold.
+      input_shape: (C, H, W), the shape of a stimulus.
+      images: the number of stimuli, random integer latencies of `input_shape`, every fourth of which is silent; a
+        multiple of twice the `update_batch`. For a minibatch learner, the number of minibatches.
+      update_batch: the number of stimuli whose responses are computed with the same weights. Minibatch learners ignore
+        it.
+      seed: the seed of the stimuli and of the initial weights.
+
+    Raises:
+      AssertionError: if the learner breaks clauses; the message lists all of them.
     """
     checks.instance("learner", learner, Learner, "an instance of a class that derives from snnjax.Learner")
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)
     case = _Case(conv, deciding, decision, input_shape, images, update_batch, seed)
-    broken: dict[str, list[str]] = {}  # names of clauses by message, which several may share
+    broken: dict[str, list[str]] = {}  # the names of broken clauses, keyed by message; several may share one
     cause = None
     for name, check in CLAUSES.items():
         try:
@@ -75,13 +84,14 @@ def check_learner(
 
 
 def _message(learner: Learner, error: Exception) -> str:
+    """The message for the user about an error that a clause raised."""
     if isinstance(error, AssertionError | InputError):
         return str(error).strip()
     return f"{type(learner).__name__} must raise nothing, got {type(error).__name__}: {error}"
 
 
 def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: tuple[int, int, int]) -> Conv:
-    """A layer that learners of this kind can train."""
+    """A default layer that the learner can train."""
     if learner.minibatch_size:
         return Conv(2 * CLASSES, 3, padding=1, ramp=Ramp(), standardise=Standardise())
     if learner.ramped:
@@ -93,7 +103,7 @@ def _suiting(learner: Learner, deciding: bool, decision: Decision, input_shape: 
 
 
 class _Case:
-    """A layer, with a deciding one behind it where it needs one to learn, and stimuli."""
+    """A network with the checked layer, stimuli and learning programs; a deciding layer is added if needed."""
 
     def __init__(
         self,
@@ -113,7 +123,7 @@ class _Case:
         self.learner = conv.each_learner[0]
         steps = self.network.time_steps
         self.minibatch_size = self.learner.minibatch_size
-        self.few = self.minibatch_size or 2  # images that a check learns from
+        self.few = self.minibatch_size or 2  # the number of images in the check without `jax.jit`, which is slow
         self.update_batches = (1,) if self.minibatch_size else (1, update_batch)
         images *= self.minibatch_size or 1
         latencies = random.integers(0, 2 * steps, (images, *input_shape)).clip(max=steps)
@@ -136,17 +146,17 @@ class _Case:
         self.learning = learning_of(self.phase, self.network)
 
     def _update(self, carry: Carry, latency: Any, label: Any, response: Any) -> tuple[Carry, Any]:
-        """What `update` makes of one stimulus without a label."""
+        """The carry and the info after `update` has learned from one stimulus without a label."""
         layer, state, info = _rule(carry).update(_layer(carry), carry.states["layer1"], latency, response, None)
         return Carry({"layer1": layer}, {"layer1": state}), info
 
     def _start(self, random: np.random.Generator) -> tuple[Model, Any]:
-        """A model, and the carry of its learning layers, as the programs take them."""
+        """A model with random weights, and the carry of its learning layers, in the form that the programs accept."""
         weights = {}
         for _, name, conv in self.network.layers():
             lower, upper = conv.learners.bounds or (0.0, 1.0)
-            # Multiples of 1/64 add up exactly in float32, so that programs which add in another order must give the
-            # same results.
+            # Sums of multiples of 1/64 are exact in float32, so that programs that add in a different order must give
+            # the same results.
             place = random.integers(13, 52, self.network.weight_shapes[name]) / 64
             weights[name] = np.float32(lower + (upper - lower) * place)
         model = _arrays(Model.of(self.network, weights))
@@ -160,7 +170,7 @@ class _Case:
     def learn(
         self, carry: Carry, latencies: Any, start: Any, stop: Any, last: Any, update_batch: int = 1, rest: int = 0
     ) -> tuple[Carry, StepResult]:
-        """The carry after learning from the images from number `start` to before `stop`, and the result for each."""
+        """The carry after learning from the images `start` to `stop` - 1, and the result for each image."""
         if self.minibatch_size:
             phase = self.phase._replace(images=rest)
         else:
@@ -171,21 +181,22 @@ class _Case:
 
 
 def _layer(carry: Any) -> Layer:
-    """The layer that learns by the learner."""
+    """The layer that the learner trains."""
     return carry.layers["layer1"]
 
 
 def _rule(carry: Any) -> Any:
-    """The learner with the numbers that it has now."""
+    """The learner with its present numbers."""
     return _layer(carry).conv.each_learner[0]
 
 
 def _arrays(tree: Any) -> Any:
+    """A tree with 32-bit JAX arrays in place of its leaves."""
     return jax.tree.map(lambda x: jnp.asarray(to_32_bits(x)), tree)
 
 
 def _same(result: Any, expected: Any, exact: bool, words: str) -> None:
-    """Raises AssertionError unless two trees are the same: floats exactly if `exact`, otherwise up to rounding."""
+    """Raises AssertionError unless two trees are equal; floats may differ by rounding unless `exact` is true."""
 
     def compare(path: Any, one: Any, other: Any) -> None:
         one = np.asarray(one)
@@ -206,17 +217,17 @@ def _shapes(case: _Case) -> None:
 
 
 def _results(case: _Case) -> None:
-    """No number is NaN, weights lie within bounds, and the learner's diagnosis and scalars can be saved and drawn."""
+    """All numbers are finite, weights lie within bounds, and the diagnosis and the scalars can be saved and drawn."""
     before = case.carries[0]
     carry, result = case.compiled(before, case.latencies, 0, len(case.latencies), True)
     carries = [carry]
     fewer = case.few - 1
-    if case.minibatch_size and fewer:  # an epoch's last minibatch
+    if case.minibatch_size and fewer:  # the last minibatch of an epoch may be smaller
         short, _ = case.compiled(before, case.latencies, 0, fewer, True, rest=fewer)
         carries.append(short)
     for path, leaf in jax.tree.leaves_with_path(carries):
         wrong = leaf.dtype.kind == "f" and not np.isfinite(leaf).all()
-        assert not wrong, f"numbers must be finite, {contracts.path_text(path[1:])} holds NaN or infinity"
+        assert not wrong, f"all numbers must be finite, but {contracts.path_text(path[1:])} holds NaN or infinity"
     layer, state, info = jax.tree.map(np.asarray, (_layer(carry), carry.states["layer1"], result.infos["layer1"]))
     contracts.check_range(case.learner, layer.weights, np.asarray(_layer(before).weights))
     kind = type(case.learner).__name__
@@ -225,52 +236,54 @@ def _results(case: _Case) -> None:
 
 
 def _jit(case: _Case) -> None:
+    """The results are the same with and without `jax.jit`."""
     given = case.carries[0], case.latencies, 0, case.few, False
     result = case.compiled(*given)
     with jax.disable_jit():
         expected = case.learn(*given)
-    _same(result, expected, False, "with `jax.jit` it learns otherwise than without")
+    _same(result, expected, False, "it learns differently with `jax.jit` and without it")
 
 
 def _vmap(case: _Case) -> None:
+    """The results are the same under `jax.vmap`, and something is learned."""
     epoch = case.latencies, 0, len(case.latencies), True
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *case.carries)
     result = jax.jit(jax.vmap(lambda carry: case.learn(carry, *epoch)))(stacked)
     for index, carry in enumerate(case.carries):
         expected = case.compiled(carry, *epoch)
         mapped = jax.tree.map(lambda x, index=index: x[index], result)
-        _same(mapped, expected, False, "under `jax.vmap` it learns otherwise")
+        _same(mapped, expected, False, "under `jax.vmap` it learns differently")
         before, after = (jax.tree.leaves(_layer(x)) for x in (carry, expected[0]))
         unchanged = all(map(np.array_equal, before, after))
-        assert not unchanged, "nothing is learned, neither weights nor numbers: the check needs another `conv`"
+        assert not unchanged, "neither weights nor numbers change: give a `conv` in which something is learned"
 
 
 def _silence(case: _Case) -> None:
-    """A silent stimulus changes neither weights nor numbers, whether or not something was learned before."""
+    """A silent stimulus changes neither weights nor numbers, both at the start and after an epoch of learning."""
     if case.learner.acts_on_silence:
         return
     silent = np.full_like(case.latencies, case.network.time_steps)
     learned, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), False)
-    for carry, when in ((case.carries[0], ""), (learned, ", once something is learned")):
+    for carry, when in ((case.carries[0], ""), (learned, " after an epoch of learning")):
         after, _ = case.compiled(carry, silent, 0, len(silent), False)
         before = _layer(carry)
         layer = _layer(after)
         try:
             _same(layer.weights, before.weights, True, f"a silent stimulus changes the weights{when}")
-            if not case.minibatch_size:  # which may follow the moments of its inputs
+            if not case.minibatch_size:  # a minibatch learner may update the moments of its inputs
                 _same(layer.conv, before.conv, True, f"a silent stimulus changes numbers of the layer{when}")
         except AssertionError as error:
             raise AssertionError(f"{str(error).strip()}\n{_UNINTENDED}") from error
 
 
 _UNINTENDED = """Without a winner, most rules should learn nothing, so this is probably a mistake. Perhaps the rule
-takes an empty place among the winners, whose feature is -1, for the last feature, or an optimiser continues to move all
+treats an unused entry of the winners, whose feature is -1, as the last feature, or an optimiser continues to change all
 weights. If the rule is meant to act on silent images, for example because weights decay or because rewards arrive
 later, declare this in its class: acts_on_silence = True"""
 
 
 def _signs(case: _Case) -> None:
-    """Differences of latencies keep their sign: from latencies of int32 it learns the same."""
+    """Differences of latencies keep their sign, so that the results are the same with int32 latencies."""
     if case.minibatch_size:
         return
     update = jax.jit(case.update)
@@ -283,39 +296,42 @@ def _signs(case: _Case) -> None:
             _same(_layer(signed), _layer(carry), False, "weights and numbers")
         except AssertionError as error:
             wrong = f"{type(case.learner).__name__} subtracts unsigned latencies, which wraps around"
-            raise AssertionError(f"{wrong}: take `layer.time_differences`, or make them signed") from error
+            raise AssertionError(f"{wrong}: use `layer.time_differences`, or convert them to int32") from error
 
 
 def _signed(leaf: jax.Array) -> jax.Array:
+    """An array of unsigned integers as int32; any other array is unchanged."""
     return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.unsignedinteger) else leaf
 
 
 def _label(case: _Case) -> None:
+    """The decision of a supervised learner's `forward` does not depend on the label."""
     if case.learner.supervised:
         respond = jax.jit(case.respond)
         for latency in case.latencies:
             one, other = (respond(case.carries[0], latency, jnp.int32(label)).decided for label in range(CLASSES))
-            _same(one, other, True, "`forward` lets the decision depend on the label")
+            _same(one, other, True, "the decision of `forward` depends on the label")
 
 
 def _backends(case: _Case) -> None:
-    """It learns the same on both back ends."""
+    """The results are the same on both back ends."""
     try:
         result = _learned(case, "native")
     except OSError as error:
-        warnings.warn(f"the back end native is not checked: {error}", stacklevel=4)
+        warnings.warn(f"the native back end is not checked: {error}", stacklevel=4)
         return
-    _same(result, _learned(case, "xla"), False, "on the back end native it learns otherwise than on xla")
+    _same(result, _learned(case, "xla"), False, "it learns differently on the back ends native and xla")
 
 
 def _learned(case: _Case, backend: str) -> tuple[Layer, Any]:
-    """The layer and the state after an epoch, by a back end."""
+    """The layer and the state after an epoch on the given back end."""
     with kernels.use_backend(backend):
         carry, _ = case.compiled(case.carries[0], case.latencies, 0, len(case.latencies), True)
     return _layer(carry), carry.states["layer1"]
 
 
 def _resume(case: _Case) -> None:
+    """An epoch that is saved in the middle and resumed gives exactly the same results."""
     for update_batch in case.update_batches:
         _resume_with(case, update_batch)
 
@@ -327,11 +343,11 @@ def _resume_with(case: _Case, update_batch: int) -> None:
     half, _ = case.compiled(carry, case.latencies, 0, images // 2, False, update_batch=update_batch)
     saved = jax.tree.map(np.array, half)
     resumed, _ = case.compiled(saved, case.latencies, images // 2, images, True, update_batch=update_batch)
-    _same(resumed, whole, True, "resumed in the middle of an epoch, it learns otherwise than without the interruption")
+    _same(resumed, whole, True, "resumed in the middle of an epoch, it learns differently than without interruption")
 
 
 def _order(case: _Case) -> None:
-    """`forward` of B stimuli with the same weights, then `update` one by one, written out as a loop."""
+    """The results equal those of a plain loop: `forward` of B stimuli with the same weights, then `update` in order."""
     if case.minibatch_size:
         return
     for update_batch in case.update_batches:
@@ -349,7 +365,7 @@ def _order_with(case: _Case, update_batch: int) -> None:
         responses = [respond(carry, *image) for image in group]
         for image, response in zip(group, responses, strict=True):
             carry, _ = update(carry, *image, response)
-    _same(result, carry, False, f"with `update_batch` {update_batch} it is not `forward`, then `update`")
+    _same(result, carry, False, f"with `update_batch` {update_batch} the results differ from `forward`, then `update`")
 
 
 CLAUSES = dict(

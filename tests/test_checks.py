@@ -93,10 +93,10 @@ def test_latencies_beyond_the_time_steps_are_refused(name):
     late = jax.tree.map(lambda x: x + (x == T).astype(x.dtype), arrays)
     argument = r"`(latency|spikes\.latency|patch|patches)`"
     for given in (late, jax.tree.map(jnp.asarray, late)):
-        with pytest.raises(InputError, match=rf"^{argument} must hold steps 0\.\.4, and 5 where silent, got 6: give"):
+        with pytest.raises(InputError, match=rf"^{argument} must hold time steps 0\.\.4, or 5 if silent, got 6: give"):
             function(*given, **settings)
     if name == "pad":
-        with pytest.raises(InputError, match=rf"^{argument} must hold steps 0\.\.4, and 5 where silent, got -1"):
+        with pytest.raises(InputError, match=rf"^{argument} must hold time steps 0\.\.4, or 5 if silent, got -1"):
             function(LATENCY.astype(np.int32) - 1, **settings)
 
 
@@ -156,7 +156,7 @@ def test_images_of_other_dtypes_are_refused_under_jit_too(dtype, write):
         (functools.partial(cost, network), images),
         (functools.partial(trainer.predict, trainer.initial_state()), images),
     ):
-        expected = rf"uint8 or floats of 0..255, got dtype {dtype}: write images?.astype\(np.float32\){write}"
+        expected = rf"uint8, or floats in 0..255, got dtype {dtype}: write images?.astype\(np.float32\){write}"
         with pytest.raises(InputTypeError, match=f"^`images?` must be {expected}"):
             call(given)
 
@@ -168,7 +168,7 @@ def test_black_pictures_and_recordings_may_hold_small_bytes():
     checks.pixels("image", np.stack([ones, ones], axis=-1))
     for picture in (0 * ones, ones * ones[3], 2 * ones):
         encode(picture)
-    with pytest.raises(InputError, match=r"^`image` must be of 0..255, got values of 0..1: multiply it by 255"):
+    with pytest.raises(InputError, match=r"^`image` must hold values in 0..255, got values in 0..1: multiply it"):
         encode(ones)
 
 

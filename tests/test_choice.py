@@ -75,7 +75,7 @@ ROWS = dataclasses.replace(DIGITS, train_images=DIGITS.train_images[:, :8], test
     [
         (lambda a, b, c: None, DIGITS, {}, InputError, r"got <lambda>\(a, b, c\): missing a required argument: 'b'"),
         (lambda _: 3, DIGITS, {}, InputError, r"`<lambda>\(images\)` must be a Network, got 3"),
-        (small, DIGITS, dict(encoder=DOG), InputError, r"takes \(6, 28, 28\), .*become \(2, .* another `encoder`$"),
+        (small, DIGITS, dict(encoder=DOG), InputError, r"shape \(6, 28, 28\), .*encoded as \(2, .* another `encoder`$"),
         (small, DIGITS, dict(encoder="dog"), InputError, "`encoder` must be a component, .* got str"),
         (mozafari2018, ROWS, dict(encoder=GABOR), TooSmallError, "are 8 high, 28 wide: take a larger `size`$"),
     ],

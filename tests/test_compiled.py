@@ -292,7 +292,7 @@ def test_latencies_out_of_range_are_silent_or_of_the_first_step(case):
         )
 
     expected = of_all(latency, won)
-    with pytest.raises(InputError, match="`latency` must hold steps"):
+    with pytest.raises(InputError, match="`latency` must hold time steps"):
         kernels.latencies(given, WEIGHTS[0], **layer)
     assert_close(jax.jit(of_all)(given, late), expected)
     mapped = jax.vmap(of_all)(*jax.tree.map(lambda x: x[None], (jnp.asarray(given), late)))

@@ -244,7 +244,7 @@ def test_costs_are_shown_briefly_and_energy_is_a_sum_of_what_is_assumed():
     ("given", "words"),
     [
         (dict(images=PICTURES[0]), "`images` must be"),
-        (dict(images=PICTURES[:2] / 255), "`images` must be of 0..255, got values of 0..0.99.*: multiply it by 255"),
+        (dict(images=PICTURES[:2] / 255), "`images` must hold values in 0..255, got values in 0..0.99.*: multiply it"),
         (dict(images=PICTURES[:2], labels=[1]), r"`labels` must have shape \(2,\) of the images, got \(1,\)"),
         (dict(images=PICTURES[:2], labels=[0, 99]), "`labels` must lie in 0..9, got 0..99"),
         (dict(images=PICTURES[:2, :20]), "`image` must have shape"),

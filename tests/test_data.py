@@ -113,7 +113,7 @@ def test_damaged_files_are_named(folder, monkeypatch):
         (
             "train-images-idx3-ubyte",
             gzip.compress(bytes(90_001)),
-            "holds 90001 bytes, unzipped, at most 90000 are read",
+            "holds 90001 bytes when decompressed, but at most 90000 are read",
         ),
         ("train-labels-idx1-ubyte", good, "must begin with the IDX magic number 00000801, got 00000803"),
         ("data_batch_1.bin", CIFAR["test_batch.bin"][0][:-1], "must hold 3073 bytes for each image, got 9218"),
@@ -211,13 +211,13 @@ WRONG = {
     "colour and grey": (dict(test_images=np.zeros((3, 4, 4, 3), np.uint8)), "uint8 of (4, 4), test", "of (4, 4, 3)"),
     "two labels": (
         dict(test_labels=np.array([0, 1])),
-        "`test_labels` must be one for each of 3 images of small, got 2",
+        "`test_labels` must have one value for each of 3 images of small, got 2",
     ),
     "label 3": (dict(test_labels=np.array([0, 1, 3])), "`test_labels` of small must lie in 0..2, got 0..3"),
     "infinite": (dict(train_images=np.where(np.eye(4), np.inf, ZERO)), "`train_images` must be finite, got inf"),
-    "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must be of 0..255", "of 1..1: multiply"),
-    "below 0": (dict(train_images=ZERO - 5), "`train_images` must be of 0..255, got values of -5..-5"),
-    "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must be of 0..255, got values of 256..256"),
+    "of 0..1": (dict(train_images=ZERO + 1), "`train_images` must hold values in 0..255", "in 1..1: multiply"),
+    "below 0": (dict(train_images=ZERO - 5), "`train_images` must hold values in 0..255, got values in -5..-5"),
+    "above 255": (dict(test_images=np.full((3, 4, 4), 256)), "`test_images` must hold values", "values in 256..256"),
     "float labels": (dict(test_labels=np.zeros(3)), "`test_labels` must hold integers, got dtype float64"),
     "no rows": (dict(train_images=ZERO[:, :0]), "`train_images` must not be empty", "(3, 0, 4)"),
     "classes without images": (dict(classes=5), "small: there are no training images of class 3, 4: add some"),
@@ -231,7 +231,7 @@ WRONG = {
         "`train_groups` must lie in 0..1",
         "got 0..2",
     ),
-    "two names": (dict(class_names=("a", "b")), "`class_names` must be one for each of 3 classes, got 2"),
+    "two names": (dict(class_names=("a", "b")), "`class_names` must have one value for each of 3 classes, got 2"),
     "blank name": (dict(class_names=("a", "b", " ")), "`class_names` must be of printable characters, got ' '"),
     "silent": (dict(class_names=("a", "b", "(silent)")), "`class_names` must not hold '(silent)'"),
     "equal when composed": (dict(class_names=("caf\u00e9", "b", "cafe\u0301")), "`class_names` must differ", "twice"),
@@ -399,12 +399,12 @@ def test_own_files_of_other_programs_are_read(tmp_path, monkeypatch):
     for changes, message in (
         (dict(unlabeled_images=arrays["test_images"]), "holds unlabeled_images, .* rename it unlabelled_images"),
         (dict(test_labels=None), "must hold .* test_labels, it lacks test_labels"),
-        (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes, unzipped, at most 100000 are read"),
+        (dict(train_images=np.zeros((12, 100, 100), np.uint8)), "it holds .* bytes .*, but at most 100000 are read"),
     ):
         with pytest.raises(InputError, match=rf"theirs\.npz.*{message}"):
             loaded(**changes)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"theirs\.npz is damaged or no \.npz file: \w+"):
+    with pytest.raises(InputError, match=r"theirs\.npz is damaged or not a valid \.npz file: \w+"):
         load(path)
 
 

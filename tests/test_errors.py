@@ -135,7 +135,7 @@ def of_number(number: float):
     ("make", "part", "got"),
     [
         (encoded("float32"), "encoder(image)", "got float32 of shape (1, 28, 28): write .astype(jnp.uint8)"),
-        (lambda: changed(encoder=Pixels(15)), "encoder", "(6, 28, 28), images 28 high, 28 wide become (1, 28, 28)"),
+        (lambda: changed(encoder=Pixels(15)), "encoder", "images 28 high, 28 wide are encoded as (1, 28, 28)"),
         (decided(scores=of_number(1)), "decision.scores(...)`", "got int32 of shape (10,): write .astype(jnp.float32)"),
         (rule(same, forward=lambda *_: None), "update` of Part of layer1 fails: 'NoneType'", "must return a Response"),
         (rule(same, update=lambda self, layer, state, *_: (layer, state, "")), "update` of Part", "JAX type: return "),
@@ -159,7 +159,7 @@ OUTSIDE = r"`weights` must lie within its `bounds`, 0\.\.1, got "
     ("make", "backend", "message"),
     [
         (encoded("uint8"), "xla", r"^`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
-        (rule(with_weights(lambda x: x * np.inf)), "xla", rf"{INVALID}`weights` must be finite, got (inf|nan): take"),
+        (rule(with_weights(lambda x: x * np.inf)), "xla", rf"{INVALID}`weights` must be finite, got (inf|nan): use"),
         (rule(with_weights(lambda x: x + 1 / 16)), "xla", rf"{INVALID}{OUTSIDE}3\S*\.\.3\S*: cl"),
         (rule(with_weights(lambda x: x - 1)), "native", rf"{INVALID}{OUTSIDE}-39\.\S*\.\.-3\S*: cl"),
         (rule(higher), "xla", f"{INVALID}`threshold` must be finite, got inf"),
@@ -176,7 +176,7 @@ def test_own_parts_that_leave_their_range_stop_the_training_before_it_is_saved(m
 
 
 def test_scores_that_metrics_cannot_compare_are_refused():
-    for number, got in ((-1000.0, r"-1000.*: take jnp.maximum\("), (np.nan, "nan: divide by no sum")):
+    for number, got in ((-1000.0, r"-1000.*: use jnp.maximum\("), (np.nan, "nan: do not divide by")):
         trainer = Trainer(decided(scores=of_number(number))(), DIGITS, SETTINGS)
         with pytest.raises(InputError, match=rf"^`decision.scores\S+` must be finite and at least 0, got {got}"):
             trainer.predict(trainer.initial_state(), DIGITS.test_images)

@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from made_examples import prepare_omniglot, write_omniglot
+from made_examples import prepare_omniglot, prepare_spoken_digits, write_omniglot, write_spoken_digits
 from made_files import png
 
 import snnjax
@@ -112,6 +112,30 @@ def test_data_that_are_missing_are_described(missing, tmp_path, capsys):
     shutil.rmtree(tmp_path / missing)
     with pytest.raises(SystemExit, match=f"{tmp_path} does not contain the data that --help names"):
         output("15_one_example", capsys, str(tmp_path))
+
+
+@pytest.mark.slow
+def test_spoken_digits_are_told_apart(tmp_path, capsys):
+    write_spoken_digits(tmp_path)
+    printed = output("14_spoken_digits", capsys, str(tmp_path))
+    assert printed.count("official split") == printed.count("anna") == printed.count("ben") == 4
+    assert min(percents(printed)) > 90
+
+
+def test_prepared_recordings_are_those_of_the_folder(tmp_path):
+    write_spoken_digits(tmp_path / "stored", recordings=1)
+    pytest.importorskip("tensorflow")
+    prepare_spoken_digits(tmp_path / "stored", tmp_path / "prepared")
+    recordings = runpy.run_path(str(EXAMPLES / "14_spoken_digits.py"))["recordings"]
+    stored, prepared = recordings(tmp_path / "stored"), recordings(tmp_path / "prepared")
+    assert stored.keys() == prepared.keys()
+    for name, sound in stored.items():
+        np.testing.assert_array_equal(prepared[name], sound)
+
+
+def test_recordings_that_are_missing_are_described(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=rf"{tmp_path} contains no recordings such as 7_jackson_32.wav: see --help"):
+        output("14_spoken_digits", capsys, str(tmp_path))
 
 
 @pytest.mark.slow

@@ -507,11 +507,11 @@ def test_hostile_and_damaged_zip_files(pets, tmp_path, monkeypatch):
     assert "1 of 19 pictures are left out: b/bad.png cannot be read: " in load("folder", lying).notes[1]
     monkeypatch.setattr(layout, "MOST_BYTES", 1_000_000)
     note = load("folder", path).notes[1]
-    assert "b/bad.png cannot be read: it holds 50000000 bytes, unzipped, at most 1000000 are read" in note
+    assert "b/bad.png cannot be read: it holds 50000000 bytes when decompressed, but at most 1000000 are read" in note
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
     monkeypatch.setattr(layout, "FREE", 1_000_000)
-    with pytest.raises(snnjax.InputError, match=r"bomb\.zip holds 5000\d+ bytes, unzipped, at most \d+ are read"):
+    with pytest.raises(snnjax.InputError, match=r"bomb\.zip holds 5000\d+ bytes when decompressed, but at most \d+ "):
         load("folder", path)
     with pytest.raises(snnjax.InputError, match="cannot be read: its compression, number 12, is not supported"):
         load("folder", packed(pets, zipfile.ZIP_BZIP2))

@@ -118,7 +118,7 @@ WRONG = [  # the arguments that a kernel has, a wrong one made of the last of th
     ("latency", lambda x: x[0], ValueError, r"`latency`.*shape \(6, 5\)"),
     ("latency", lambda x: x + 1, ValueError, "`latency`.*got 6"),
     ("latency time_steps", lambda x: 300, ValueError, "`latency`.*300.*dtype uint8"),
-    ("latency", lambda x: np.ma.masked_array(x), TypeError, "`latency` must be a plain array, got a masked one"),
+    ("latency", lambda x: np.ma.masked_array(x), TypeError, "`latency` must be a plain array, got a masked array"),
     ("wave", lambda x: np.uint8(1), ValueError, r"`wave` must have axes \(T ...\), got shape \(\)"),
     ("wave", lambda x: [[0, 1]], TypeError, "`wave` must be an array, got list"),
     ("spiked", lambda x: x.astype(int), TypeError, "`spiked`.*dtype int"),

@@ -117,7 +117,7 @@ def test_whatever_it_does_not_support_is_computed_as_xla_does(change):
     ("change", "error", "message"),
     [
         (dict(threshold=np.ones(3)), ValueError, r"`threshold` .*\(17,\), got shape \(3,\)"),
-        (dict(latency=BATCH[0] + np.uint8(1)), ValueError, r"`latency` must hold steps 0\.\.4, and 5 where silent"),
+        (dict(latency=BATCH[0] + np.uint8(1)), ValueError, r"`latency` must hold time steps 0\.\.4, or 5 if silent"),
         (dict(time_steps=np.asarray(STEPS)), TypeError, "`time_steps` must be a plain integer, got an array"),
         (dict(k=0), ValueError, "`k` must be at least 1, got 0"),
     ],

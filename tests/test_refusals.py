@@ -121,10 +121,10 @@ REFUSED = [
     (lambda: before(stage(dataclasses.replace(LAYER, fractional=True))), "`fractional` of layer1"),
     (lambda: small(classes=4), "multiple of 4 features, got RSTDP and 6 features$"),
     (lambda: small(encoder=Encoder(time_steps=9)), "`time_steps` must be 9, got 15: .* `encoder`"),
-    (lambda: small(epochs=(1, 2)), r"`epochs` must be one for each of 1 stages, got 2: \(1, 2\)"),
+    (lambda: small(epochs=(1, 2)), r"`epochs` must have one value for each of 1 stages, got 2: \(1, 2\)"),
     (
         lambda: dataclasses.replace(before(stage(LAYER)), epochs=3),
-        r"`epochs` must be .* 2 stages, got 1: \(3,\)",
+        r"`epochs` must have .* 2 stages, got 1: \(3,\)",
     ),
     (lambda: small(stages=(stage(DECISION, pool=2),)), "`pool` of the last stage of small must be"),
     (lambda: small(stages=(stage(DECISION, pointwise=True),)), "`pointwise` of the last stage of small, which decides"),
@@ -170,7 +170,7 @@ REFUSED = [
     ),
     (lambda: Conv(5, 1, weights=IDENTITY), r"`weights` must have shape \(5, C, 1, 1\), got \(4, 4, 1, 1\)"),
     (lambda: Conv(4, 1, weights=np.nan * IDENTITY), "`weights` must be finite"),
-    (lambda: Conv(4, 1, weights=[[1.0]]), r"`weights` must be an array of axes \(F C kh kw\), got tuple"),
+    (lambda: Conv(4, 1, weights=[[1.0]]), r"`weights` must be an array with axes \(F C kh kw\), got tuple"),
     (lambda: wrong(stage(Conv(4, 1, weights=IDENTITY)), stage(LAST)), "for as many maps as it reads, got 4 of"),
     (lambda: wrong(stage(FIRST), stage(inputs="stage1"), decision=Majority()), "must end with layers that decide"),
     (lambda: stage(FIRST, Conv(4, 3, ramp=Ramp())), "must all have a `ramp`, or none, got both kinds"),
@@ -191,7 +191,7 @@ REFUSED = [
     (lambda: Ramp(dendrites=0), "`dendrites` must be at least 1"),
     (lambda: Ramp(levels=np.float32([2, 0])), "`levels` must be finite and above 0"),
     (lambda: Ramp(levels=np.float32([1, 2])), "`levels` must fall"),
-    (lambda: with_levels(7), r"`levels` of layer1 must be one for each of 15 time steps, got \(7,\)"),
+    (lambda: with_levels(7), r"`levels` of layer1 must be .* one number for each of 15 time steps, got shape \(7,\)"),
     (lambda: kernels.ramp.fire_on_ramp(jnp.ones(3), jnp.ones(())), "`levels`"),
     (lambda: winograd.tiled_sums(jnp.ones((2, 6, 6)), jnp.ones((6, 6, 4, 3))), r"`weights` .* \(6, 6, 4, 2\)"),
     (
@@ -203,7 +203,7 @@ REFUSED = [
     (lambda: SoftHebb(momentum=2.0), r"`momentum` must lie in 0..1"),
     (
         lambda: NETWORKS["goupy2024_softhebb"](features=(3, 5)),
-        r"`features` must be one for each of 3 layers, got 2: \(3, 5\)",
+        r"`features` must have one value for each of 3 layers, got 2: \(3, 5\)",
     ),
     (lambda: replace(SPEC, "decision", Earliest()), "`decision` on layer1, which has a `ramp`"),
     (lambda: with_first(SPEC, ramp=Ramp()), r"`ramp` must be Ramp\(inhibition=False\)"),
@@ -214,7 +214,7 @@ REFUSED = [
     (lambda: with_first(SPEC, kernel=3), "with one neuron a feature, for Prototypes, got 2x2 of them"),
     (
         lambda: with_first(SPEC, learners=Prototypes(wins=np.ones(5))),
-        "`wins` of layer1 must be one for each of 12 neurons, got \\(5,\\)",
+        "`wins` of layer1 must be .* one number for each of 12 neurons, got shape \\(5,\\)",
     ),
     (lambda: Prototypes(wins=np.full(12, -1.0)), "`wins` must be finite and at least 0"),
     (lambda: Ramp(rise=0.0), "`rise` must"),

@@ -345,8 +345,8 @@ def test_sound_files_keep_everything_and_changed_ones_are_refused(path):
         (entries | {"wins/layer1": np.arange(1, 6)}, "its checksum does not match"),
         (entries | dict(meta=meta), "its checksum does not match"),
         (without, "its checksum does not match"),
-        (dict(weights=np.zeros(3)), "is damaged or no checkpoint"),
-        (dict(checksum=np.array([{}], dtype=object)), "is damaged or no checkpoint"),
+        (dict(weights=np.zeros(3)), "is damaged or not a valid checkpoint"),
+        (dict(checksum=np.array([{}], dtype=object)), "is damaged or not a valid checkpoint"),
     ):
         np.savez(path, **changed)
         with pytest.raises(ValueError, match=message):

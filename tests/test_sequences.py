@@ -285,7 +285,7 @@ REFUSED = [
     (
         "too late",
         dict(latencies=SHORT[0] + np.uint8(1)),
-        "`latencies` must hold steps 0..14, and 15 where silent, got 16",
+        "`latencies` must hold time steps 0..14, or 15 if silent, got 16",
     ),
     ("mask", dict(learns=MASKS[0, 1:]), r"`learns` must have shape \(9,\)"),
     ("indices", dict(learns=np.arange(9)), "`learns` must hold booleans"),

@@ -82,7 +82,7 @@ def test_names_of_classes_are_one_for_each_and_those_of_the_data(saved, tmp_path
     assert [network.class_name(decision) for decision in (3, np.int32(0), -1)] == ["d", "a", "(silent)"]
     arrays, meta = files.load_checkpoint(tmp_path / "weights.npz")
     for wrong, message in (
-        (["a"], "one for each of 10"),
+        (["a"], "one value for each of 10"),
         ([], "`class_names` must be the names of its classes, got none"),
     ):
         files.save_checkpoint(tmp_path / "weights.npz", arrays, meta | dict(class_names=wrong))
@@ -111,7 +111,7 @@ def many_classes(arrays, network, last) -> None:
     ("change", "message"),
     [
         (lambda arrays, network, last: last.update(unknown=1), "a 'Conv' with other fields than this program's"),
-        (many_classes, "one for each of 1000000000 classes"),
+        (many_classes, "one value for each of 1000000000 classes"),
         (lambda arrays, network, last: network.update(input_shape=[6, 29, 29]), "does not make what its network takes"),
         (lambda arrays, network, last: arrays.update(layer1=arrays["layer1"] * np.float32(np.nan)), "got nan"),
         (lambda arrays, network, last: network["encoder"].update(type="Strange"), "'Strange', unknown to this program"),

@@ -179,10 +179,13 @@ def test_bad_arguments_are_named():
             lambda: Trainer(SHALLOW, WIDE, Settings((1, 1))),
             "`classes` of the network must be 11, got 10: digits has 11",
         ),
-        (lambda: Trainer(SHALLOW, LOW, Settings((1, 1))), r"takes \(6, 28, 28\), .*become \(6, 27, 28\)"),
+        (
+            lambda: Trainer(SHALLOW, LOW, Settings((1, 1))),
+            r"accepts inputs of shape \(6, 28, 28\), .*encoded as \(6, 27, 28\)",
+        ),
         (
             lambda: Trainer([SHALLOW, SHALLOW], DATA, Settings((1, 1)), seeds=[1]),
-            "`seeds` must be one for each of 2 networks, got 1",
+            "`seeds` must have one value for each of 2 networks, got 1",
         ),
     )
 

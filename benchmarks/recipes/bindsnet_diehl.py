@@ -1,9 +1,9 @@
-"""BindsNET's Diehl & Cook network, one image at a time, or 32 at a time: its fastest published recipe.
+"""BindsNET's Diehl & Cook network, with one image at a time or with 32 at a time, its fastest published recipe.
 
 Recipes: examples/mnist/eth_mnist.py and examples/mnist/batch_eth_mnist.py of github.com/BindsNET/bindsnet, rewritten
-from their settings on BindsNET's public API. Left out: plots and the voltage monitors that only feed them. Added: the
-last, incomplete window of training images also assigns classes. The file with batches passes `device` twice to one
-call, so that it does not run as it stands.
+from their settings with BindsNET's public API. Plots, and the voltage monitors that only feed them, are left out. The
+last, incomplete window of training images also assigns classes, unlike in the recipes. The recipe with batches
+does not run as published, because it passes `device` twice to one call.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ NEURONS = RUN.options.neurons or 100
 RUN.about["neurons"] = NEURONS
 ORDER = RUN.presentations(60_000)
 WINDOW = 250 if SINGLE else max(1, len(ORDER) // BATCH // 10)  # batches between two assignments of classes
-COUNTED = 128 // BATCH  # batches of test images whose events are counted, after the clock
+COUNTED = 128 // BATCH  # batches of test images whose events are counted, outside the measured time
 
 # recipe
 network = DiehlAndCook2015(
@@ -74,7 +74,7 @@ labels: list[int] = []
 
 
 def assign() -> None:
-    """Assigns classes to neurons by the responses and labels since the last time."""
+    """Assigns classes to neurons, based on the responses and labels since the last assignment."""
     global assignment
     assignment = assign_labels(torch.cat(window), torch.tensor(labels), 10, assignment[2])
     window.clear()

@@ -1,10 +1,11 @@
 """Brian2's Diehl & Cook network, with generated Cython code.
 
 Recipe: examples/frompapers/Diehl_Cook_2015.py,
-https://github.com/brian-team/brian2/blob/master/examples/frompapers/Diehl_Cook_2015.py, written again from its
-equations and settings on Brian2's API. It asks for 25,000 to 50,000 training images, 2,000 to assign classes and 1,000
-to test. Changed: the synaptic delays drawn for training are also those of the test, a silent image is shown at most 10
-times, and silent neurons have no class, which helps after a short training.
+https://github.com/brian-team/brian2/blob/master/examples/frompapers/Diehl_Cook_2015.py, rewritten from its
+equations and settings with Brian2's API. The recipe asks for 25,000 to 50,000 training images, 2,000 images from which
+classes are assigned, and 1,000 test images. Three things differ here: the test uses the synaptic delays drawn for
+training, an image with too few spikes is shown at most 10 times, and silent neurons have no class, which helps after a
+short training run.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ NEURONS = RUN.options.neurons or 400
 RUN.about["neurons"] = NEURONS
 OBSERVED = 2000  # training images from which classes are assigned
 MOST_SHOWN = 10
-COUNTED = 20  # test images whose events are counted, after the clock
+COUNTED = 20  # test images whose events are counted, outside the measured time
 
 # recipe
 MEMBRANE = """
@@ -58,7 +59,7 @@ def build(
     theta: np.ndarray | None = None,
     counted: Sequence[str] = ("exc",),
 ) -> Network:
-    """The network, learning unless its thresholds are given."""
+    """Builds the network, which learns unless its thresholds are given; counts the spikes of the groups `counted`."""
     learning = theta is None
     exc = NeuronGroup(
         NEURONS,
@@ -105,7 +106,7 @@ def build(
 
 
 def respond(network: Network, image: np.ndarray) -> np.ndarray:
-    """Spike counts of the excitatory neurons; an image with fewer than 5 is shown again, brighter."""
+    """Spike counts of the excitatory neurons; an image with fewer than 5 spikes is shown again, brighter."""
     for intensity in range(2, 2 + MOST_SHOWN):
         before = np.array(network["exc_count"].count)
         network["pixels"].rates = image.ravel() / 8 * intensity * Hz
@@ -120,7 +121,7 @@ def respond(network: Network, image: np.ndarray) -> np.ndarray:
 
 # end
 
-# Compiles before the clock starts; Brian2 keeps compiled code in ~/.cython.
+# Both networks are compiled before the clock starts; Brian2 keeps compiled code in ~/.cython.
 for thresholds in (None, np.zeros(NEURONS) * mV):
     warm = build(np.zeros(784 * NEURONS), 0 * ms, thresholds)
     respond(warm, np.full(784, 255))

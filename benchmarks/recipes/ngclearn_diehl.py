@@ -1,9 +1,9 @@
 """ngc-learn's Diehl & Cook network from its model museum.
 
 Recipe: exhibits/diehl_cook_snn (README.md, dcsnn_model.py, train_dcsnn.py),
-https://github.com/NACLab/ngc-museum/tree/main/exhibits/diehl_cook_snn (BSD-3-Clause), written again from its README on
-ngc-learn's API. Left out: saving, loading and pictures. Added: a pass over the training images that assigns classes,
-and the test, because the exhibit ends with receptive fields and does not classify.
+https://github.com/NACLab/ngc-museum/tree/main/exhibits/diehl_cook_snn (BSD-3-Clause), rewritten from its README with
+ngc-learn's API. Saving, loading and pictures are left out. A pass over training images that assigns classes, and the
+test, are added, because the exhibit ends with receptive fields and does not classify.
 """
 
 import numpy as np
@@ -39,8 +39,8 @@ NEURONS = RUN.options.neurons or 100
 RUN.about["neurons"] = NEURONS
 STEPS = 200
 ASSIGNED = 2000  # training images from which classes are assigned, as in Brian2's recipe
-SYNCHRONISED = 50  # images, after which the clock waits for JAX
-COUNTED = 100  # test images whose events are counted, after the clock
+SYNCHRONISED = 50  # number of images after which the clock waits for JAX
+COUNTED = 100  # test images whose events are counted, outside the measured time
 
 # recipe
 keys = iter(jax.random.split(jax.random.PRNGKey(RUN.seed), 8))
@@ -82,7 +82,7 @@ with Context("diehl_cook"):
     exc.s >> learned.postSpike
 
     advance = MethodProcess(name="advance")
-    observe = MethodProcess(name="observe")  # the same, for the counts of events
+    observe = MethodProcess(name="observe")  # the same process, for counting events
     for part in (learned, down, up, pixels, exc, inh, before, after):
         advance >> part.advance_state
         observe >> part.advance_state
@@ -97,7 +97,7 @@ steps = {process: jnp.array(process.pack_rows(STEPS, t=lambda t: t, dt=1.0)) for
 
 
 def respond(image: np.ndarray, process: MethodProcess | JointProcess = advance) -> list:
-    """Spikes that the process watches, each (time, 1, units), first those of the excitatory neurons."""
+    """The watched spikes of each group, (time, 1, units); the first group is the excitatory neurons."""
     reset.run()
     pixels.inputs.set(jnp.asarray(image.reshape(1, 784) / 255.0))
     stateManager.state, spikes = process.scan(steps[process])
@@ -115,7 +115,7 @@ thresholds = exc.thr_theta.get()
 
 
 def count(image: np.ndarray) -> np.ndarray:
-    """Spikes of each excitatory neuron, with the thresholds that it has learned."""
+    """The spike counts of the excitatory neurons, with their thresholds reset to the learned thresholds."""
     exc.thr_theta.set(thresholds)
     return np.asarray(respond(image)[0].sum((0, 1)))
 

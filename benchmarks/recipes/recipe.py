@@ -1,12 +1,12 @@
-"""Shared by the recipe programs: arguments, the clock, assignment of classes, and the result file.
+"""The parts that all recipe programs share: arguments, the clock, assignment of classes, and the result file.
 
 It needs only NumPy, so that it runs in the environment of every simulator. Import it before the simulator, because
 importing it limits the process to two threads.
 
-A program has a budget of `--seconds`. By default, training may take 60 % of it, the responses from which classes are
-assigned 15 %, and testing has what is left. A phase that is out of time ends early, and the result says how many images
-it had. The responses of the training images for `--features` are computed afterwards, outside the measured time, with a
-quarter of the budget again.
+A program has a budget of `--seconds`. By default, training may use 60 % of it, computing the responses from which
+classes are assigned 15 %, and testing the remaining time. A phase that runs out of time ends early, and the result
+contains the number of its images. The responses to the training images for `--features` are computed afterwards,
+outside the measured time, with an additional quarter of the budget.
 """
 
 import os
@@ -16,7 +16,7 @@ for _name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR"):
     os.environ[f"{_name}_NUM_THREADS"] = str(THREADS)
 # OpenMP's threads spin while they wait. On an idle machine this makes PyTorch up to 1.6 times as fast; beside another
 # busy program it costs a factor of 8.
-if hasattr(os, "sched_setaffinity"):  # JAX has no setting of its own
+if hasattr(os, "sched_setaffinity"):  # JAX has no setting for the number of its threads
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
 
 import argparse
@@ -35,8 +35,8 @@ from typing import Any
 
 import numpy as np
 
-# glibc returns large arrays to the kernel at once, and every time step faults them in again: 4 times slower at worst
-# (SpikingJelly's outer products). These settings keep the memory; all simulators have them.
+# glibc returns the memory of large arrays to the operating system at once, and every time step faults it in again,
+# which is up to 4 times slower (SpikingJelly's outer products). These settings keep the memory, for all simulators.
 if hasattr(ctypes.CDLL(None), "mallopt"):
     ctypes.CDLL(None).mallopt(-4, 0)  # M_MMAP_MAX
     ctypes.CDLL(None).mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
@@ -47,21 +47,23 @@ ENDS = dict(train=0.6, label=0.75, test=1.0, features=1.25)  # of the budget
 
 
 def arguments() -> argparse.Namespace:
-    """The command line of every recipe program."""
+    """The parsed command line, whose options all recipe programs share."""
     parser = argparse.ArgumentParser()
     parser.add_argument(
-        "--images", type=Path, required=True, help="npz: train_images (N, 28, 28), train_labels, test_…"
+        "--images", type=Path, required=True, help="npz with train_images (N, 28, 28), train_labels, test_…"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the result, JSON")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to which the result is written")
     parser.add_argument("--seconds", type=float, default=600, help="the budget, without imports and features")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--features", type=Path, help="npz: train_features, train_labels, test_features, test_labels")
-    parser.add_argument("--neurons", type=int, help="instead of the recipe's number, where it is an option")
-    parser.add_argument("--batch", type=int, default=1, help="images at a time, where it is an option")
+    parser.add_argument(
+        "--features", type=Path, help="npz to write train_features, train_labels, test_features and test_labels to"
+    )
+    parser.add_argument("--neurons", type=int, help="number of neurons, if the recipe has this option")
+    parser.add_argument("--batch", type=int, default=1, help="images at a time, if the recipe has this option")
     parser.add_argument("--checkout", type=Path, help="a repository's folder, for simulators outside the registry")
-    parser.add_argument("--network", help="the network, where the simulator has several")
-    parser.add_argument("--untrained", action="store_true", help="a control without STDP; thresholds still adapt")
-    parser.add_argument("--given", type=Path, help="npz of another recipe's --features, for a readout on them")
+    parser.add_argument("--network", help="the network, if the simulator has several")
+    parser.add_argument("--untrained", action="store_true", help="run a control without STDP; thresholds still adapt")
+    parser.add_argument("--given", type=Path, help="npz from another recipe's --features, on which to train a readout")
     return parser.parse_args()
 
 
@@ -69,9 +71,9 @@ class Run:
     """One measured run of a recipe."""
 
     def __init__(self, package: str | None, training: float = ENDS["train"], **about: Any):
-        """`package` is the distribution's name in the registry; `about` are fields of the result.
+        """`package` is the name of the simulator's distribution, and `about` are fields of the result.
 
-        `training` is the share of the budget that training may take.
+        `training` is the share of the budget that training may use.
         """
         self.options = arguments()
         with np.load(self.options.images) as data:
@@ -98,17 +100,17 @@ class Run:
         return self.rng.permutation(len(self.train_labels))
 
     def presentations(self, published: int) -> np.ndarray:
-        """Indices of the training images for as many presentations as the recipe is published with, or all once.
+        """Indices of the training images for the `published` number of presentations, but at least one for each image.
 
-        Where the recipe had more images, these are shown several times, in a new order each time.
+        If there are fewer images than presentations, the images are shown several times, each time in a new order.
         """
         count = max(published, len(self.train_labels))
         return np.concatenate([self.permutation() for _ in range(-(-count // len(self.train_labels)))])[:count]
 
     def phase(self, name: str, order: np.ndarray, batch: int = 1) -> Iterator[np.ndarray]:
-        """Yields indices, `batch` at a time, until all had their turn or the phase is out of time.
+        """Yields the indices in `order`, `batch` at a time, until none is left or the phase runs out of time.
 
-        Phases: train, label, test, features.
+        `name` is train, label, test or features.
         """
         now = time.perf_counter()
         self.begin = self.begin or now
@@ -117,12 +119,15 @@ class Run:
         yield from self._until(name, order, batch, self.begin + self.ends[name] * self.options.seconds)
 
     def enough(self) -> None:
-        """Ends the current phase after this batch by the recipe's own criterion; what is left was not planned then."""
+        """Ends the current phase after this batch, because the recipe's own stopping criterion is met.
+
+        The remaining images then do not count as planned.
+        """
         self.converged = True
 
     @contextlib.contextmanager
     def also(self, name: str) -> Iterator[None]:
-        """Adds what runs inside to the time of this phase: a readout that is fitted, say."""
+        """Adds the time of the enclosed code to the time of a phase, for example when a readout is fitted."""
         start = time.perf_counter()
         cpu = time.process_time()
         yield
@@ -132,7 +137,11 @@ class Run:
     def stages(
         self, layers: dict[str, float], order: np.ndarray, batch: int = 1, epochs: dict[str, int] | None = None
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Trains layers one after another; a layer may use its share of the training time that is left then."""
+        """Yields each layer's name with the indices of its training images, `batch` at a time, one layer after another.
+
+        `layers` maps each layer to its share of the training time: the time that is left when a layer begins is divided
+        among the remaining layers by their shares. `epochs` are the numbers of passes over `order`, by default 1.
+        """
         now = time.perf_counter()
         self.begin = self.begin or now
         self.about["setup_seconds"] = now - STARTED
@@ -183,8 +192,9 @@ class Run:
     ) -> None:
         """Writes the result.
 
-        `predicted` are the classes of the first test images, `spikes` and `synops` events of a test image on average.
-        Training that took longer than its share, because it could not be ended, is not finished.
+        `predicted` are the classes predicted for the first test images, `spikes` and `synops` are the mean numbers of
+        spikes and of synaptic operations for a test image, and `more` are further fields. The result is `finished` if
+        all phases had all planned images and training took no longer than its share, which not all recipes can ensure.
         """
         tested = len(predicted)
         result = dict(self.about, version=importlib.metadata.version(self.package) if self.package else None)
@@ -220,7 +230,7 @@ class Run:
         print(json.dumps({key: result[key] for key in shown}), file=sys.stderr)
 
     def save_features(self, index: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
-        """Writes the responses of these training images and of the first test images, if asked for."""
+        """Writes the responses to the training images `index` and to the first test images, if asked for."""
         if not self.options.features:
             return
         np.savez(
@@ -235,7 +245,7 @@ class Run:
 def peak_memory() -> float:
     """The largest resident memory of this process, in MB.
 
-    Not `ru_maxrss` where there is another way: on Linux it begins with the memory of the program that started this one.
+    On Linux it is read from /proc, because `ru_maxrss` there begins with the memory of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -245,7 +255,7 @@ def peak_memory() -> float:
 
 
 def assign(counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The class of each neuron (Diehl & Cook 2015): that to whose images it responds most on average, -1 if silent."""
+    """The class to whose images each neuron responds most on average, -1 if it is silent (Diehl & Cook 2015)."""
     means = np.zeros((CLASSES, counts.shape[1]))
     for one in np.unique(labels):
         means[one] = counts[labels == one].mean(0)
@@ -261,9 +271,9 @@ def vote(counts: np.ndarray, assigned: np.ndarray) -> np.ndarray:
 
 
 def recipe_statements(path: Path) -> int:
-    """Statements between `# recipe` and `# end`, without docstrings, and those of `assign` and `vote` if it uses them.
+    """The number of statements between `# recipe` and `# end`, without docstrings, with `assign` and `vote` if used.
 
-    Statements, because lines depend on how a program is formatted.
+    Statements are counted because the number of lines depends on how a program is formatted.
     """
     source = path.read_text()
     marks = [number for number, line in enumerate(source.splitlines(), 1) if line.strip() in ("# recipe", "# end")]
@@ -278,6 +288,6 @@ def recipe_statements(path: Path) -> int:
 
 
 def statement_lines(tree: ast.AST) -> list[int]:
-    """The line of each statement, without docstrings."""
+    """The line number of each statement, without docstrings."""
     found = [part for part in ast.walk(tree) if isinstance(part, ast.stmt)]
     return [part.lineno for part in found if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]

@@ -1,6 +1,6 @@
-"""A network of snnjax, trained by its estimator with the defaults.
+"""A network of snnjax, trained by `SpikingClassifier` with its default settings.
 
-Recipe: README.md, "In Python", with another network.
+Recipe: README.md, "In Python", with the network chosen by `--network`.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ NCG = "S2-STDP with neuronal competition groups; the first spike decides"
 NETWORKS = dict(
     goupy2024_ncg=("a convolution (128 maps), then 5 neurons for each class", NCG),
     kheradpisheh2018=("two convolutions (32 and 150 maps)", "a linear SVM on spike times"),
-    mozafari2018=("three convolutions (30, 250 and 200 maps)", "R-STDP; the first spike decides"),
+    mozafari2018=("three convolutions (30, 250 and 200 maps)", "R-STDP; the highest potential decides"),
     softhebb_narrow=("three convolutions with ramps, then neurons for each class", NCG),
 )
-"""The neurons and the readout of each."""
+"""A description of the neurons and of the readout of each network."""
 
 RUN = recipe.Run(
     "snnjax",
@@ -29,7 +29,7 @@ RUN.about |= dict(neuron=f"integrate-and-fire without leak: {neurons}", assignme
 
 from snnjax import SpikingClassifier, SpikingFeatures, cost
 
-# A rate of 0 leaves the weights of the features as they began, while their thresholds adapt.
+# With a rate of 0, the weights of the features keep their initial values, while their thresholds adapt.
 CHANGED = {"layer1.learners.rate": 0.0} if RUN.options.untrained else None
 
 # recipe
@@ -37,7 +37,7 @@ classifier = SpikingClassifier(name, random_state=RUN.seed, hyperparameters=CHAN
 for index in RUN.phase("train", np.arange(len(RUN.train_labels)), len(RUN.train_labels)):
     classifier.fit(RUN.train_images[index], RUN.train_labels[index])
 for index in RUN.phase("test", np.arange(len(RUN.test_labels)), len(RUN.test_labels)):
-    predicted = classifier.network_.decide(RUN.test_images[index]).decision  # -1 of an image that no neuron decides
+    predicted = classifier.network_.decide(RUN.test_images[index]).decision  # -1 if no neuron decides
 # end
 
 trained = classifier.network_.network
@@ -45,7 +45,7 @@ held_out = int(len(RUN.train_labels) * classifier.validation_fraction)
 learned = len(RUN.train_labels) - held_out
 RUN.learned = set(range(learned))
 epochs = trained.epochs
-if trained.deciding:  # these layers may stop early
+if trained.deciding:  # the training of deciding layers may stop early
     epochs = (*epochs[:-1], len(classifier.validation_scores_))
 RUN.counts["train"] = RUN.planned["train"] = sum(epochs) * learned
 RUN.about["time_steps"] = trained.time_steps

@@ -1,9 +1,9 @@
 """SpikeNN's supervised readout with neuronal competition groups, on latencies from an unsupervised extractor.
 
 Recipe: app/run.py with config/STDP-CSNN/MNIST/s2stdp+ncg.json in https://github.com/ggoupy/SpikeNN (GPL-3.0), imported
-from a checkout. A tenth of the training images is held out, and ends the training by the rule of that configuration.
-SpikeNN has no unsupervised layer: its authors take features from a C++ simulator. Here they are those of snnjax's
-goupy2024_ncg, the same method, by `--given`.
+from a checkout. A tenth of the training images is held out for early stopping, as in that configuration. SpikeNN has no
+unsupervised layer: its authors use features from a C++ simulator. Here `--given` holds the features of snnjax's
+goupy2024_ncg, which is the same method.
 """
 
 import json
@@ -14,7 +14,7 @@ import recipe
 
 RUN = recipe.Run(
     None,
-    training=0.95,  # tests take seconds
+    training=0.95,  # the test takes only seconds
     simulator="SpikeNN",
     recipe="app/run.py config/STDP-CSNN/MNIST/s2stdp+ncg.json",
     url="https://github.com/ggoupy/SpikeNN/blob/b3d18651eaac25ccacaee770bbb6b5e1c3fca934/app/run.py",
@@ -32,7 +32,7 @@ from spikenn.utils import EarlyStopper
 
 np.random.seed(RUN.seed)  # noqa: NPY002 - SpikeNN draws from it
 with np.load(RUN.options.given) as data:
-    latencies = 1 - data["train_features"]  # of T, 1 without a spike
+    latencies = 1 - data["train_features"]  # as a fraction of the time T; 1 if there is no spike
     test_latencies = 1 - data["test_features"]
 
 # recipe

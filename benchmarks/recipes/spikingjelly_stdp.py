@@ -1,8 +1,8 @@
 """SpikingJelly's own network on MNIST: one layer that learns by `STDPLearner`, new in release 2.0.0.
 
 Recipe: spikingjelly/activation_based/examples/plasticity/stdp_mnist.py in the wheel of spikingjelly 2.0.0 (Apache-2.0),
-written again from its equations and settings on SpikingJelly's API. Left out: the untrained network that the example
-simulates beside the learning one, and checkpoints. Changed: classes are assigned from at most 5,000 training images
+rewritten from its equations and settings with SpikingJelly's API. Checkpoints, and the untrained network that the
+example simulates beside the trained network, are left out. Classes are assigned from at most 5,000 training images
 instead of 5,000 held-out images, so that all simulators learn from the same images.
 """
 
@@ -37,14 +37,14 @@ BATCH = 32
 ASSIGNED = 5000
 
 # recipe
-RATE = 0.00229619779275505  # of potentiation and of depression
+RATE = 0.00229619779275505  # learning rate of potentiation and of depression
 HOMEOSTASIS = 0.007774997243242785
 INHIBITION = 0.09978118161925603
 TARGET = 120 / (NEURONS * STEPS)  # spikes of a neuron in a time step
 
 
 class Population(nn.Module):
-    """LIF neurons that inhibit one another, become tired, and keep a mean rate."""
+    """LIF neurons that inhibit one another, adapt to their own spikes, and regulate their mean firing rate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ reference = variance()
 
 
 def respond(images: np.ndarray, learn: bool = False) -> np.ndarray:
-    """Spike counts, (batch, neurons)."""
+    """The spike counts of the neurons, (batch, neurons)."""
     pixels = torch.from_numpy(images.reshape(-1, 784).astype(np.float32) / 255)
     encoder = neuron.SimpleIFNode(v_threshold=1.0, v_reset=None)
     encoder.v = torch.rand(pixels.shape)
@@ -113,7 +113,7 @@ def respond(images: np.ndarray, learn: bool = False) -> np.ndarray:
 
 # end
 if RUN.options.untrained:
-    learner.disable()  # without steps, it would keep the spikes of all images
+    learner.disable()  # an enabled learner that takes no steps would keep the spikes of all images
 # recipe
 for index in RUN.phase("train", RUN.presentations(50_000), BATCH):
     respond(RUN.train_images[index], learn=not RUN.options.untrained)
@@ -130,7 +130,7 @@ for index in RUN.phase("test", np.arange(len(RUN.test_labels)), BATCH):
 # end
 
 counts = np.concatenate(features)
-# A regular encoder, so the expected spikes are its spikes, but for one.
+# The encoder fires regularly, so that each spike count differs from its expected value by less than one spike.
 inputs = 0.064 / 255 * STEPS * float(RUN.test_images[: len(counts)].sum(axis=(1, 2)).mean())
 outputs = float(counts.sum(axis=1).mean())
 synops = inputs * NEURONS + outputs * (NEURONS - 1)

@@ -1,8 +1,9 @@
 """Spyker's own network on MNIST: two convolutions that learn by STDP, then PCA and a support vector machine.
 
 Recipe: examples/rezghi_mnist_sparse.py (BSD-3-Clause),
-https://github.com/ShahriarRezghi/Spyker/blob/main/examples/rezghi_mnist_sparse.py, written again from its settings on
-Spyker's Python API. rezghi_mnist_dense.py is the same network on dense tensors, slower on a CPU and meant for GPUs.
+https://github.com/ShahriarRezghi/Spyker/blob/main/examples/rezghi_mnist_sparse.py, rewritten from its settings with
+Spyker's Python API. rezghi_mnist_dense.py is the same network with dense tensors; it is slower on a CPU and meant for
+GPUs.
 """
 
 import numpy as np
@@ -41,7 +42,7 @@ for layer in (first, second):
 
 
 def encode(images: np.ndarray) -> spyker.SparseTensor:
-    """Spikes by latency, (batch, time, channels, height, width)."""
+    """Latency-coded spikes, (batch, time, channels, height, width)."""
     pixels = torch.from_numpy(images[:, None].astype(np.float32) / 255)
     return sparse.code(spyker.threshold(filters(pixels), 0.01), STEPS)
 
@@ -55,7 +56,7 @@ def learn(layer: spyker.Conv, spikes: spyker.SparseTensor, threshold: float, win
 
 
 def times(images: np.ndarray) -> np.ndarray:
-    """Features: how early the pooled neurons of the second layer spike."""
+    """The features: the number of time steps left when the pooled neurons of the second layer spike."""
     spikes = sparse.pool(second(pooled(encode(images)), 5), 3)
     return (STEPS - spyker.to_torch(sparse.gather(spikes))).flatten(1).numpy()
 
@@ -68,7 +69,7 @@ for name, index in RUN.stages(dict(first=1, second=3), RUN.presentations(60_000)
     else:
         learn(second, pooled(spikes), 5, 1, 8)
     seen[name] += len(index)
-    if seen[name] > 2000:  # the rates grow
+    if seen[name] > 2000:  # the learning rates grow
         seen[name] -= 2000
         (rates,) = (first if name == "first" else second).stdpconfig
         ratio = rates.negative / rates.positive

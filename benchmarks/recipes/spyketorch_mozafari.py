@@ -1,8 +1,9 @@
-"""SpykeTorch, through the network of aidinattar/snn: two convolutions by STDP, then decisions by reward.
+"""SpykeTorch, as used by aidinattar/snn: two convolutions that learn by STDP, then a third that learns by reward.
 
 Recipe: train.py with --model mozafari2018 in https://github.com/aidinattar/snn (MIT; its folder SpykeTorch is
-GPL-3.0), imported from a checkout. train.py trains for 2, 4 and at most 100 epochs; here the layers share the time
-1 : 2 : 6, which is our choice, and one that is out of time ends early. Images are encoded once and kept, as there.
+GPL-3.0), imported from a checkout. train.py trains for 2, 4 and at most 100 epochs; here the layers share the
+training time in the ratio 1 : 2 : 6, which is our choice, and a layer that runs out of time ends early. As in train.py,
+images are encoded only once.
 """
 
 import os
@@ -13,12 +14,12 @@ import recipe
 os.environ["TQDM_DISABLE"] = "1"
 RUN = recipe.Run(
     None,
-    training=0.68,  # what is left suffices for the test
+    training=0.68,  # the remaining time suffices for the test
     simulator="SpykeTorch (aidinattar/snn)",
     recipe="train.py --model mozafari2018",
     url="https://github.com/aidinattar/snn/blob/bad4eda56da0f36411aa904fac72b45c14eb105c/train.py",
     licence="MIT, with SpykeTorch under GPL-3.0",
-    assignment="supervised: 20 neurons a class, trained by reward (R-STDP); the first spike decides",
+    assignment="supervised: 20 neurons a class, trained by reward (R-STDP); the highest potential decides",
     neuron="integrate-and-fire without leak, three convolutions (30, 250, 200 maps), DoG-filtered input",
     time_steps=15,
     spikes="at most one",
@@ -35,8 +36,8 @@ from SpykeTorch import functional, utils
 torch.manual_seed(RUN.seed)
 torch.set_num_threads(recipe.THREADS)
 torch.set_grad_enabled(False)
-CHUNK = 50  # images between two looks at the clock
-ADAPT = 1000  # images between two changes of the reward rates, the batch of train.py
+CHUNK = 50  # images between two checks of the clock
+ADAPT = 1000  # images between two changes of the reward rates, which is the batch size of train.py
 
 # recipe
 pairs = [(size, size / 9, size / 4.5) for size in (3, 7, 13)]
@@ -76,7 +77,7 @@ for (index,) in RUN.phase("test", np.arange(len(RUN.test_labels))):
 
 
 def responses(wave: torch.Tensor) -> torch.Tensor:
-    """How early the pooled neurons of the second layer spike."""
+    """The number of time steps in which the pooled neurons of the second layer are active, from their spikes on."""
     return functional.pooling(model(wave, 2)[0], 3, 3).sum(0).flatten()
 
 

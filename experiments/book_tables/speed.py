@@ -103,7 +103,7 @@ def speed_ups(page: Path, _: str) -> str:
             f"{statistics.median(row.ms['test']):.3f}",
         ]
         lines.append(cells)
-    return markdown(head, lines, f"*{conditions()}*").strip()
+    return markdown(head, lines, f"*{conditions(', with the minimum and maximum in parentheses')}*").strip()
 
 
 def speed_phases(_: Path, __: str) -> str:
@@ -122,8 +122,8 @@ def speed_phases(_: Path, __: str) -> str:
     return markdown(("network", "", *PHASES, TRAINING), lines, f"*{conditions()}*").strip()
 
 
-def conditions() -> str:
-    """The data set, the machine and the versions of the runs, as a caption."""
+def conditions(spreads: str = "") -> str:
+    """The data set, the machine and the versions of the runs, and how `spreads` are given, as a caption."""
     runs = recorded("throughput")["runs"]
     about = runs[0]["about"]
     versions = about["versions"]
@@ -131,6 +131,6 @@ def conditions() -> str:
     listed = ", ".join(f"{name} {versions[name]}" for name in ("snnjax", "jax", "torch"))
     days = " and ".join(sorted({run["about"]["date"] for run in runs}))
     return (
-        f"MNIST, {train} training and {test} test images; medians of {len(runs)} runs of the benchmark,"
-        f" with the minimum and maximum in parentheses; {about['processor']}, {days}; {listed}."
+        f"MNIST, {train} training and {test} test images; medians of {len(runs)} runs of the benchmark{spreads};"
+        f" {about['processor']}, {days}; {listed}."
     )

@@ -81,8 +81,8 @@ def check_latency_range(name: str, value: Any, silence: Any) -> None:
     most = int(steps.max())
     if least < 0 or most > silence:
         got = f"got {most if most > silence else least}"
-        expected = f"hold steps 0..{silence - 1}, and {silence} where silent"
-        raise InputError(f"`{name}` must {expected}, {got}: give the `time_steps` that it was encoded with")
+        expected = f"hold time steps 0..{silence - 1}, or {silence} if silent"
+        raise InputError(f"`{name}` must {expected}, {got}: give the `time_steps` with which it was encoded")
 
 
 def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write: str) -> None:
@@ -95,7 +95,7 @@ def check_positions(name: str, positions: np.ndarray, size: Sequence[int], write
 
 
 def pixels(name: str, value: Any, scale: float = 1.0) -> None:
-    """Checks an array of uint8 or floats; known values must be finite and of the range 0..255, but not of 0..1.
+    """Checks an array of uint8 or floats; known values must be finite and lie in 0..255, but not all in 0..1.
 
     Bytes of 0 and 1 are allowed in an event picture, (..., 2), whose values are times with 1 as the last one, and in a
     black picture with a single 1.
@@ -104,7 +104,8 @@ def pixels(name: str, value: Any, scale: float = 1.0) -> None:
     if value.dtype != jnp.uint8 and not jnp.issubdtype(value.dtype, jnp.floating):
         scaled = " * 255" if value.dtype == bool else ", scaled to 0..255 (16 bits: / 257)"
         write = f"{name}.astype(np.float32){scaled}"
-        raise InputTypeError(f"{title(name)} must be uint8 or floats of 0..255, got dtype {value.dtype}: write {write}")
+        expected = "uint8, or floats in 0..255"
+        raise InputTypeError(f"{title(name)} must be {expected}, got dtype {value.dtype}: write {write}")
     values = concrete_values(value, jnp.number)
     if values is not None and values.size:
         pixel_values(name, values, scale)
@@ -121,7 +122,7 @@ def pixel_values(name: str, values: np.ndarray, scale: float = 1.0) -> None:
         write = "multiply it by 255"
     else:
         return
-    raise InputError(f"{title(name)} must be of 0..255, got values of {least:g}..{largest:g}: {write}")
+    raise InputError(f"{title(name)} must hold values in 0..255, got values in {least:g}..{largest:g}: {write}")
 
 
 def _may_be_dark(values: np.ndarray) -> bool:
@@ -188,13 +189,14 @@ def length(name: str, values: Sequence[Any], count: int, things: str) -> None:
     """Checks that a sequence has `count` values, one for each of the `things`."""
     if len(values) != count:
         got = f"{len(values)}: {values}" if isinstance(values, tuple) and len(values) < 10 else len(values)
-        raise InputError(f"{title(name)} must be one for each of {count} {things}, got {got}")
+        raise InputError(f"{title(name)} must have one value for each of {count} {things}, got {got}")
 
 
 def scalar_or_vector(name: str, value: Any, count: int, things: str) -> None:
     """Checks for a number for all of `count` things, or an array (count,) with a number for each of them."""
     if np.shape(value) not in ((), (count,)):
-        raise InputError(f"{title(name)} must be one for each of {count} {things}, got {np.shape(value)}")
+        expected = f"a number, or an array with one number for each of {count} {things}"
+        raise InputError(f"{title(name)} must be {expected}, got shape {np.shape(value)}")
 
 
 def distinct(name: str, values: Sequence[Any]) -> None:
@@ -214,7 +216,7 @@ def all_within(name: str, values: np.ndarray, least: int, most: int, expected: s
 def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> None:
     """Checks for an array with the given `axes`, such as "C H W", and kind of dtype; None allows any axes or kind."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
-        expected = "" if axes is None else f" of axes ({axes})"
+        expected = "" if axes is None else f" with axes ({axes})"
         write = f": write np.array({name})" if isinstance(value, tuple | list) else ""
         raise InputTypeError(f"{title(name)} must be an array{expected}, got {type(value).__name__}{write}")
     refuse_masked(name, value)
@@ -227,7 +229,7 @@ def array(name: str, value: Any, axes: str | None, kind: str | None = None) -> N
 def refuse_masked(name: str, value: Any) -> None:
     """Raises InputTypeError for a masked array of NumPy, because JAX would ignore its mask."""
     if isinstance(value, np.ma.MaskedArray):
-        raise InputTypeError(f"{title(name)} must be a plain array, got a masked one: fill it, as by `.filled(0)`")
+        raise InputTypeError(f"{title(name)} must be a plain array, got a masked array: fill it, as `.filled(0)` does")
 
 
 def not_empty(name: str, value: Any) -> None:

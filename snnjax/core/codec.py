@@ -1,4 +1,4 @@
-"""Components as JSON data with separate arrays, the form in files, and as the calls that create them."""
+"""Components as JSON data with separate arrays, as they are stored in files, and as the calls that create them."""
 
 import dataclasses
 import hashlib

@@ -87,7 +87,7 @@ def component(cls: type[T]) -> type[T]:
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]
     if origins[0] != origins[1] and "__main__" not in (registered.__module__, cls.__module__):
-        raise InputError(f"`{cls.__name__}` is a component of {registered.__module__} already: take another name")
+        raise InputError(f"`{cls.__name__}` is already a component of {registered.__module__}: choose another name")
     _check_bases(cls)
 
     def __post_init__(self: Any) -> None:
@@ -111,7 +111,7 @@ def component(cls: type[T]) -> type[T]:
     for field in fields:
         if field.type in (str, "str") and not field.metadata.get("static") and hasattr(cls, "update"):  # a rule
             raise InputError(
-                f"`{field.name}` of {cls.__name__} must be `static`, as it is text: {field.name}: str = static()"
+                f"`{field.name}` of {cls.__name__} must be `static` because it is text: {field.name}: str = static()"
             )
         if field.default is not dataclasses.MISSING:
             with explained(f"default of a field of {cls.__name__}"):
@@ -167,7 +167,7 @@ def _check_bases(cls: type) -> None:
             continue
         kinds = {name: str(kind) for name, kind in vars(base).get("__annotations__", {}).items()}
         if lost := [name for name, kind in kinds.items() if "ClassVar" not in kind]:
-            advice = "decorate it by @snnjax.component too, or annotate them as ClassVar"
+            advice = "decorate it with @snnjax.component too, or annotate them as ClassVar"
             raise InputError(f"`{base.__name__}`, a base of {cls.__name__}, has fields ({', '.join(lost)}): {advice}")
 
 
@@ -181,6 +181,7 @@ def _kept(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def _plain(value: Any, floats: bool) -> Any:
+    """A value with plain Python numbers, integers as floats if `floats` is true, and tuples in place of lists."""
     if type(value) in (tuple, list):
         return tuple(_plain(item, floats) for item in value)
     if isinstance(value, np.generic):
@@ -239,7 +240,7 @@ def _check_field(field: dataclasses.Field[Any], value: Any) -> None:
 def _check_limits(
     name: str, value: Any, annotation: str, arrays: bool, *, one_of: Sequence[Any] = (), **limits: Any
 ) -> None:
-    """Raises InputError unless the value of a field is `one_of` the allowed ones, or its numbers are within limits."""
+    """Raises InputError unless the value of a field is among `one_of`, or its numbers lie within the limits."""
     words = re.findall(r"\w+", annotation)
     if one_of:
         checks.one_of(name, value, one_of)
@@ -267,12 +268,13 @@ def check_again(value: Any) -> None:
 
 
 def overrides(cls: type, methods: Iterable[str], name: str) -> bool:
-    """Whether a class or a mixin overrides one of the `methods` of the base class with the attribute `name`."""
+    """Whether a class or a mixin overrides one of the `methods` of the base class that defines the attribute `name`."""
     nearer = itertools.takewhile(lambda kind: name not in vars(kind), cls.__mro__)
     return any(method in vars(kind) for kind in nearer for method in methods)
 
 
 def fields_of(value: Any) -> dict[str, Any]:
+    """The values of a component's fields, keyed by name."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 

@@ -1,4 +1,4 @@
-"""Devices of programs: one for sequences, all of its kind for independent images."""
+"""The devices on which programs run: one device for sequences, all local devices of a kind for independent images."""
 
 import contextlib
 import functools
@@ -18,26 +18,29 @@ from snnjax.core import files
 from snnjax.core.errors import InputError
 
 BATCH_SIZES = dict(
-    learned=1000,  # images, about, that a program learns from between two reports of progress
-    # The most images that a core takes of those that do not depend on each other, one by one. Each call prepares the
-    # weights again: tests of deep2024 take 0.019 ms per image with 512 and 0.037 ms with 128.
+    learned=1000,  # the approximate number of images that a program learns from between two progress reports
+    # The largest number of independent images per call that a core processes, one by one. Each call prepares the
+    # weights again: evaluating deep2024 takes 0.019 ms per image with 512 images and 0.037 ms with 128.
     cpu=512,
-    gpu=128,  # the same of a GPU, all together
-    tpu=128,  # and of a TPU
-    ramp=16,  # images that layers with ramps take together on a CPU: so many share a product, and stay in its caches
+    gpu=128,  # the largest number of independent images that a GPU processes at once
+    tpu=128,  # the same for a TPU
+    # Layers with ramps process this number of images together on a CPU: they share a matrix product, and still fit into
+    # the caches.
+    ramp=16,
 )
-"""How many images programs take at once, which changes no result but how layers with ramps round.
+"""The number of images that programs process at once; results do not depend on it, except for rounding in ramp layers.
 
-Other sizes are part of what is computed: `Settings.adapt_every` and `update_batch`, and `Learner.minibatch_size`.
+In contrast, results do depend on `Settings.adapt_every`, `Settings.update_batch` and `Learner.minibatch_size`.
 """
 
 
 def choose(name: str) -> jax.Device:
-    """Makes the first device of a kind the default ("auto": an accelerator if there is one), each CPU core a device.
+    """Makes the first device of the kind `name` the default device, and returns it; each CPU core becomes a device.
 
-    Unless JAX has a folder for compiled programs, it gets the user's. Raises InputError if there is no such device.
+    "auto" chooses an accelerator if there is one. If no folder for compiled programs is set in JAX, they are kept in
+    the user's cache folder. Raises InputError if there is no such device.
     """
-    with contextlib.suppress(RuntimeError):  # jax has started already, and keeps its devices
+    with contextlib.suppress(RuntimeError):  # JAX has already been initialised, and its devices are fixed
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Each core processes its own images. On a single device XLA spreads every batched operation over the cores,
         # which costs these small operations more than it saves.
@@ -49,33 +52,34 @@ def choose(name: str) -> jax.Device:
         raise InputError(f"`device` {name} is not available; jax sees: {kinds}") from error
     jax.config.update("jax_default_device", devices[0])
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        # Compiled programs use the instruction sets of this processor, and machines with other processors may share the
-        # home folder.
+        # Compiled programs use the instruction sets of this processor, and the home folder may be shared with computers
+        # that have other processors.
         kind = hashlib.sha256(processor_features().encode()).hexdigest()[:8]
         with contextlib.suppress(OSError):
             jax.config.update("jax_compilation_cache_dir", str(files.cache_folder() / f"programs-{kind}"))
-            # By default JAX keeps only programs that take at least a second to compile. All programs of a training of
-            # mozafari2018 together take 1.2 s, so that hardly any would be kept.
+            # By default JAX keeps only programs that take at least a second to compile. All programs of a training run
+            # of mozafari2018 compile in 1.2 s together, so that hardly any would be kept.
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-            # 0, the default, may be replaced by a least size that depends on the file system; -1 keeps programs of any
-            # size.
+            # With the default 0, JAX may set a minimum size that depends on the file system; with -1 it keeps programs
+            # of any size.
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return devices[0]
 
 
-@functools.cache  # holds the lock until the process ends
+@functools.cache  # keeps the lock until the process ends
 def take_share(folder: Path, count: int) -> FileLock | None:
-    """Puts this process, before JAX starts, on one of `count` shares of its cores that no other process has taken.
+    """Restricts this process to one of `count` shares of its cores, a share that no other process has taken.
 
-    The share is taken by a lock on a file in the folder, until the process ends. If there are fewer cores than shares,
-    some have the same core.
+    It must be called before JAX starts. The share is reserved by a lock on a file in `folder`, which is returned and is
+    held until the process ends. If there are fewer cores than shares, some shares use the same core. The result is None
+    if no share could be reserved.
     """
     if not hasattr(os, "sched_setaffinity"):
         return None
     cores = sorted(os.sched_getaffinity(0))
     for number in range(count):
         lock = FileLock(folder / str(number), blocking=False, fallback_to_soft=False)
-        with contextlib.suppress(Timeout, OSError, NotImplementedError):  # taken, or a file system without locks
+        with contextlib.suppress(Timeout, OSError, NotImplementedError):  # it is taken, or the file system has no locks
             lock.acquire()
             os.sched_setaffinity(0, cores[number::count] or [cores[number % len(cores)]])
             return lock
@@ -83,37 +87,38 @@ def take_share(folder: Path, count: int) -> FileLock | None:
 
 
 def local_devices() -> np.ndarray:
-    """All devices of this process of the kind that arrays live on by default, first the one that they live on."""
-    # Layers ask for the devices while a program is traced, too: there `jnp.zeros` would be a tracer, which has no
+    """All devices of this process that are of the same kind as the default device, which comes first."""
+    # Layers also ask for the devices while a program is traced. There, `jnp.zeros` would give a tracer, which has no
     # devices.
     with jax.ensure_compile_time_eval():
         first = next(iter(jnp.zeros(()).devices()))
-    # Not `jax.devices()`: under `jax.distributed` that lists the devices of all processes, on which this one cannot
-    # place arrays.
+    # Not `jax.devices()`: under `jax.distributed` it also lists the devices of other processes, on which this process
+    # cannot place arrays.
     return np.array(sorted(jax.local_devices(backend=first.platform), key=lambda device: device != first))
 
 
 def map_each(function: Callable[[Any], Any], items: Any) -> Any:
-    """`function` of each item in a tree of (B, ...): all at once on an accelerator, one by one on a CPU.
+    """Applies `function` to each item of a pytree of arrays (B, ...): all at once on an accelerator, in turn on a CPU.
 
-    The patches of one image stay in the cache of a core, those of several images do not (measured: 3 times slower with
-    32 images). In addition, XLA distributes a batched computation over the cores, which does not pay for small items.
+    On a CPU, the patches of a single image stay in the cache of a core, but those of several images do not (measured:
+    3 times slower with 32 images). In addition, XLA distributes a batched computation over the cores, which does not
+    pay for small items.
     """
     one_by_one = local_devices()[0].platform == "cpu"
     return jax.lax.map(function, items, batch_size=None if one_by_one else len(jax.tree.leaves(items)[0]))
 
 
 def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that takes one item after the other under `jax.vmap` on a CPU, for the reasons of `map_each`."""
+    """The function, changed so that `jax.vmap` on a CPU applies it to one item after another, as `map_each` does."""
     return jax.custom_batching.sequential_vmap(function) if local_devices()[0].platform == "cpu" else function
 
 
 def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[[Any, Any], jax.Array]:
-    """`function(shared, item)`, on a CPU always of `size` items at a time, in a loop over blocks of them.
+    """`function(shared, item)`, changed so that a CPU computes it in a loop over blocks of exactly `size` items.
 
-    How a product rounds depends on its number of rows, and on whether it is in a loop: so results are the same bit for
-    bit for one item, which is repeated, and for any number of them under `jax.vmap`. Both arguments
-    are pytrees of arrays. On an accelerator it is the function itself.
+    The rounding of a matrix product depends on its number of rows, and on whether it is in a loop. With blocks of one
+    size, the results are bit for bit the same for a single item, which is repeated to fill a block, and for any number
+    of items under `jax.vmap`. Both arguments are pytrees of arrays. On an accelerator, `function` itself is returned.
     """
     if local_devices()[0].platform != "cpu":
         return function
@@ -125,10 +130,10 @@ def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[
 
     def map_blocks(shared: Any, items: Any) -> jax.Array:
         total = len(jax.tree.leaves(items)[0])
-        count = max(2, -(-total // size))  # XLA makes no loop of a single one
+        count = max(2, -(-total // size))  # XLA removes the loop if there is only one block
         places = jnp.minimum(jnp.arange(count * size), total - 1).reshape(count, size)
         blocks = jax.tree.map(lambda x: x[places], items)
-        blocks = jax.lax.optimization_barrier(blocks)  # XLA would take equal blocks out of the loop
+        blocks = jax.lax.optimization_barrier(blocks)  # otherwise XLA would move equal blocks out of the loop
         results = jax.lax.map(functools.partial(block, shared), blocks)
         return results.reshape(-1, *results.shape[2:])[:total]
 
@@ -138,7 +143,7 @@ def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[
 
     @one.def_vmap
     def several(count: int, batched: Any, shared: Any, items: Any) -> tuple[jax.Array, bool]:
-        if any(jax.tree.leaves(batched[0])) or not all(jax.tree.leaves(batched[1])):  # such as networks side by side
+        if any(jax.tree.leaves(batched[0])) or not all(jax.tree.leaves(batched[1])):  # such as several networks
 
             def one_at(index: jax.Array) -> jax.Array:
                 return one(*jax.tree.map(lambda x, each: x[index] if each else x, (shared, items), tuple(batched)))
@@ -146,7 +151,7 @@ def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[
             return jax.lax.map(one_at, jnp.arange(count)), True
         return map_blocks(shared, items), True
 
-    # `custom_vmap` has no reverse-mode derivative, so gradients are taken through `function` itself.
+    # `custom_vmap` has no reverse-mode derivative, so `function` itself is differentiated.
     @jax.custom_jvp
     def call(shared: Any, item: Any) -> jax.Array:
         return one(shared, item)
@@ -159,18 +164,19 @@ def in_blocks(function: Callable[[Any, Any], jax.Array], size: int) -> Callable[
 
 
 def name_of(device: jax.Device) -> str:
-    """The name of a device for people."""
+    """The name of a device as it is shown to users."""
     if device.platform != "cpu":
         return f"{device.platform}: {device.device_kind}"
     return f"cpu: {_cpuinfo('model name')}, {os.cpu_count()} cores"
 
 
 def processor_features() -> str:
-    """The instruction sets of this processor, as the system names them."""
+    """The names of this processor's instruction sets, as given by the operating system."""
     return _cpuinfo("flags", "Features")
 
 
 def _cpuinfo(*names: str) -> str:
+    """The first entry of /proc/cpuinfo with one of the `names`, or the kind of processor if there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(names):
@@ -180,5 +186,5 @@ def _cpuinfo(*names: str) -> str:
 
 
 def on_host(tree: Any) -> Any:
-    """A tree with NumPy arrays in place of those of JAX."""
+    """A pytree with NumPy arrays in place of its JAX arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, tree)

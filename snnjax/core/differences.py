@@ -1,4 +1,4 @@
-"""The differences of two descriptions, given as the JSON data of `codec.to_data`."""
+"""The differences between two descriptions of components, given as the JSON data of `codec.to_data`."""
 
 import hashlib
 import json
@@ -10,23 +10,23 @@ import numpy as np
 
 from snnjax.core.codec import completed
 
-MAX_LISTED_DIFFERENCES = 3  # that a message lists
+MAX_LISTED_DIFFERENCES = 3  # messages list no more differences
 
 
 def described(data: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Data of `to_data` with digests of their arrays, as JSON data that `described_differences` compares."""
+    """Data of `to_data` with digests of its arrays, as JSON data for `described_differences`."""
     digests = {name: hashlib.sha256(np.ascontiguousarray(x).data).hexdigest()[:16] for name, x in arrays.items()}
     return json.loads(json.dumps(dict(data=data, arrays=digests)))
 
 
 def described_differences(now: dict[str, Any], was: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The `differences` of two that are `described`, the second one perhaps by an earlier version."""
+    """The `differences` between two results of `described`; `was` may have been written by an earlier version."""
     arrays = differences(now["arrays"], was.get("arrays", {}))
     return [*differences(now["data"], completed(was.get("data"))), *arrays]
 
 
 def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where nested JSON data, such as those of `to_data`, differ: the path, the present value and the earlier one."""
+    """Differences in nested JSON data, such as data of `to_data`: tuples of path, present value and earlier value."""
     if isinstance(now, dict) and isinstance(was, dict):
         for key in {**was, **now}:
             yield from differences(now.get(key), was.get(key), f"{path}.{key}" if path else key)
@@ -38,7 +38,7 @@ def differences(now: Any, was: Any, path: str = "") -> Iterator[tuple[str, Any, 
 
 
 def list_differences(found: Sequence[tuple[str, Any, Any]]) -> str:
-    """The first of some `differences` in words, and the number of all further ones."""
+    """The first `MAX_LISTED_DIFFERENCES` of the `found` differences in words, and the number of the remaining ones."""
     words = []
     for path, now, was in found[:MAX_LISTED_DIFFERENCES]:
         old = textwrap.shorten(str(was), 40, placeholder="...")

@@ -14,22 +14,22 @@ class InputError(ValueError):
 
 
 class InputTypeError(InputError, TypeError):
-    """An argument is of a wrong type or dtype."""
+    """An argument has a wrong type or dtype."""
 
 
 class TooSmallError(InputError):
-    """A map is smaller than a window that slides over it."""
+    """A map is smaller than the window that slides over it."""
 
 
 class MissingPackageError(InputError, ImportError):
-    """An optional package is needed and not installed; the message says how to install it."""
+    """An optional package is needed but not installed; the message says how to install it."""
 
 
 class DivergedError(InputError):
-    """Learning has left networks that are invalid, such as weights that are no numbers.
+    """Learning has made networks invalid, for example because their weights are NaN.
 
     Attributes:
-      errors: the fault of each invalid network, by its index among the networks that train.
+      errors: what is wrong with each invalid network, keyed by its index among the networks being trained.
     """
 
     def __init__(self, errors: Mapping[int, str]):
@@ -41,14 +41,14 @@ class DivergedError(InputError):
 
 
 class DownloadError(OSError):
-    """No mirror gave a file: the message gives in one line the answer of each mirror and a remedy."""
+    """No mirror provided a file: the message gives, in one line, the answer of each mirror and a remedy."""
 
 
 @contextlib.contextmanager
 def explained(before: str = "", *kinds: type[Exception], advice: str = "") -> Iterator[None]:
-    """Makes an InputError of one raised within, or of an error of these kinds.
+    """Adds words to the message of an InputError that is raised in the `with` block, or of an error of these `kinds`.
 
-    Its message is that error's, behind the words `before` and in front of `advice`.
+    It raises an InputError whose message consists of `before`, the message of the original error, and `advice`.
     """
     try:
         yield
@@ -58,7 +58,10 @@ def explained(before: str = "", *kinds: type[Exception], advice: str = "") -> It
 
 @contextlib.contextmanager
 def optional_package(needs: str, install: str) -> Iterator[None]:
-    """Says what `needs` a package that is imported within, and how to `install` it, if it is missing."""
+    """Raises MissingPackageError if a package that is imported in the `with` block is missing.
+
+    `needs` says what needs the package, such as "NIR needs the package nir"; `install` is the argument of pip install.
+    """
     try:
         yield
     except ImportError as error:
@@ -66,22 +69,22 @@ def optional_package(needs: str, install: str) -> Iterator[None]:
 
 
 def nearest(got: object, known: Iterable[str], likeness: float = 0.6) -> str:
-    """The known name spelt most like the given one, ignoring case, or "" where none is near.
+    """The known name whose spelling is most similar to the given name, ignoring case, or "" if none is similar enough.
 
-    `likeness`, 0..1, is the least that counts as near, as of `difflib.get_close_matches`.
+    `likeness`, 0..1, is the required similarity, the `cutoff` of `difflib.get_close_matches`.
     """
     names = {str(x).lower(): str(x) for x in known}
     return next((names[match] for match in difflib.get_close_matches(str(got).lower(), names, 1, likeness)), "")
 
 
 def title(name: str) -> str:
-    """The name of an argument as messages show it: `rate`, or `rate` of layer1, from "rate of layer1"."""
+    """The name of an argument as it is shown in messages: "rate of layer1" becomes "`rate` of layer1"."""
     argument, of, owner = name.partition(" of ")
     return f"`{argument}`{of}{owner}"
 
 
 def unknown(name: str, got: object, known: Iterable[str], alternatives: str = "") -> InputError:
-    """The error for an argument that must be one of the `known` names, with the one that may be meant.
+    """The error for an argument that must be one of the `known` names; the message suggests a similar name.
 
     `alternatives` are further possible values in words, such as ", or an .npz file".
     """
@@ -92,22 +95,22 @@ def unknown(name: str, got: object, known: Iterable[str], alternatives: str = ""
 
 
 def wrong_type(name: str, expected: str, got: object, write: str = "") -> InputTypeError:
-    """The error for an argument of a wrong type; `write` is the text to write instead, if known."""
+    """The error for an argument of a wrong type; `write` is the code to write instead, if it is known."""
     return InputTypeError(f"{title(name)} must be {expected}, got {shown(got)}" + (f": write {write}" if write else ""))
 
 
 def no_integer(name: str, got: object) -> InputTypeError:
-    """The error for an argument that must be an integer; says which one where 10.0 or "10" came."""
+    """The error for an argument that must be an integer; if the value is 10.0 or "10", the message suggests 10."""
     digits = str(got).removesuffix(".0")
     return wrong_type(name, "an integer", got, digits if digits.lstrip("-").isdigit() else "")
 
 
 _ARRAYS = dict(Tracer="a traced", ArrayImpl="an array", ndarray="an array")
-"""Words for arrays of JAX and NumPy by the names of their classes, since messages need neither package."""
+"""Words for JAX and NumPy arrays, keyed by the names of their classes, so that neither package must be imported."""
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: a short value itself, the dtype and shape of an array, otherwise the type."""
+    """A value as it is shown in messages: a short value itself, an array's dtype and shape, and otherwise the type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     for kind, word in _ARRAYS.items():
@@ -116,13 +119,13 @@ def shown(value: object) -> str:
     plain = value is None or isinstance(value, bool | int | float | str | tuple | list)
     try:
         text = repr(value) if plain else ""
-    except (RecursionError, ValueError):  # deeply nested, or an integer of thousands of digits
+    except (RecursionError, ValueError):  # the value is deeply nested, or an integer with thousands of digits
         text = ""
     return text if 0 < len(text) <= 60 else type(value).__name__
 
 
 def image_size(shape: Sequence[int]) -> str:
-    """The size of an image, (H, W) or (H, W, C), in words, in the order of `size`: "24 high, 40 wide"."""
+    """The size of an image of `shape` (H, W) or (H, W, C) in words, such as "24 high, 40 wide"."""
     height, width, *channels = shape
     size = f"{height} high, {width} wide"
     if not channels:
@@ -131,5 +134,5 @@ def image_size(shape: Sequence[int]) -> str:
 
 
 def printable(text: str) -> str:
-    """A text with "?" for control characters of terminals, and for characters that UTF-8 cannot encode."""
+    """A text with "?" in place of control characters and of characters that UTF-8 cannot encode."""
     return "".join(char if char.isprintable() or unicodedata.category(char) == "Zs" else "?" for char in text)

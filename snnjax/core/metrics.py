@@ -1,4 +1,4 @@
-"""Metrics of decisions over a whole set of images. A silent network (decision -1) is never correct."""
+"""Metrics of the decisions for a set of images. A decision of -1, made by a silent network, is never correct."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,11 @@ import numpy as np
 
 
 def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy, wrong and silent as fractions of all images, from (N,) integers each; a decision is -1 where silent."""
+    """The fractions of images that are decided correctly, decided wrongly and silent.
+
+    The keys are accuracy, wrong and silent. `decisions` and `labels` are integers (N,); the decision for a silent image
+    is -1.
+    """
     return dict(
         accuracy=float(np.mean(decisions == labels)),
         wrong=float(np.mean((decisions >= 0) & (decisions != labels))),
@@ -17,7 +21,7 @@ def fractions(decisions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def half_interval(values: np.ndarray) -> np.ndarray:
-    """Half of the 95 % interval of the mean of at least two values, by Student's t, along the first axis."""
+    """Half the width of the 95 % confidence interval of the mean of >= 2 values along the first axis (Student's t)."""
     from scipy import stats
 
     count = len(values)
@@ -25,12 +29,15 @@ def half_interval(values: np.ndarray) -> np.ndarray:
 
 
 def tested_part(epoch: Mapping[str, Any]) -> str:
-    """The part of the data that a supervised epoch was tested on, given its record: "validation" or "test"."""
+    """The part of the data on which a supervised epoch was tested, "validation" or "test", given the epoch's record."""
     return "validation" if "validation" in epoch else "test"
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:
-    """Mean, sample standard deviation and 95 % interval of the mean along the first axis; None for a single value."""
+    """The mean, its 95 % confidence interval and the sample standard deviation along the first axis.
+
+    For a single value, the interval and the standard deviation are None.
+    """
     mean = values.mean(axis=0)
     if len(values) == 1:
         return dict(mean=mean.tolist(), sd=None, interval95=None)
@@ -40,9 +47,10 @@ def spread(values: np.ndarray) -> dict[str, Any]:
 
 
 def ranking_accuracy(network: Mapping[str, Any]) -> float:
-    """The accuracy in % that a sweep ranks a network by, given its record as in sweep.json.
+    """The accuracy in % by which a network is ranked in a sweep, given its record as in sweep.json.
 
-    In validation it is that of the best epoch, in test the last: the best of many epochs in test would flatter.
+    It is the validation accuracy of the best epoch or, without held-out images, the test accuracy of the last epoch,
+    because the best test accuracy of many epochs would be too optimistic.
     """
     best = network["epochs"][network.get("best_epoch", -1)]
     part = tested_part(best)
@@ -50,10 +58,11 @@ def ranking_accuracy(network: Mapping[str, Any]) -> float:
 
 
 def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """The indices of the networks of each combination, given the records of a sweep; they differ only in their seeds.
+    """The indices of networks, grouped by combination of values and ranked, given the records of a sweep.
 
-    The combination with the best mean `ranking_accuracy` comes first; in a tie, the earlier one. Networks without
-    supervised epochs are not ranked. Combinations with networks that learning made invalid come last.
+    The networks of a combination differ only in their seeds. The combination with the best mean `ranking_accuracy`
+    comes first; in a tie, the earlier combination. Networks without supervised epochs are not ranked. Combinations that
+    include networks which learning has made invalid come last.
     """
     combinations: dict[Any, list[int]] = {}
     invalid = set()
@@ -72,14 +81,17 @@ def ranking(networks: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """`fractions`, and scikit-learn's metrics with `scores` (N, classes) >= 0, the score of each class.
+    """The `fractions` and scikit-learn's metrics; `scores` (N, classes) >= 0 holds a score for each image and class.
 
-    Silent images lower the recall of their class and no precision. The ROC AUC ranks images by `comparable_scores`.
+    Silent images lower the recall of their class, but no precision. For the ROC AUC, images are ranked by
+    `comparable_scores`.
 
     Returns:
-      accuracy, wrong, silent; precision, recall, f1: means over the classes that have images; roc_auc: one class
-      against the rest, mean over the classes that some but not all images have, or None; classes: the same for each
-      class, and images, their number; confusion_matrix: rows are labels, columns decisions, silent images in no column.
+      A dict with these keys: accuracy, wrong and silent, the `fractions`; precision, recall and f1, averaged over the
+      classes that have images; roc_auc, one class against the rest, averaged over the classes that some but not all
+      images belong to, or None if there are no such classes; classes, lists of the same metrics for each class and of
+      its number of images; confusion_matrix, whose rows are labels and whose columns are decisions, and which has no
+      column for silent images.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
@@ -103,11 +115,11 @@ def report(decisions: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dic
 
 
 def comparable_scores(decisions: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Scores (N, classes) of N images on one scale, float64, given their decisions, (N,) integers.
+    """Scores (N, classes), float64, that can be compared between images, given the `decisions`, (N,) integers.
 
-    A score s, given the largest score m of the image's other classes, becomes s / (s + m) for the class of the
-    decision and -m / (s + m) for every other class, so that the images decided for a class rank before all other
-    images. If both scores are 0, it becomes 1/2 or -1/2; for silent images it becomes 0.
+    Let s be the score of a class, and m the largest score of the image's other classes. The result is s / (s + m) for
+    the class of the decision and -m / (s + m) for every other class, so that the images decided for a class rank before
+    all other images. If both scores are 0, the result is 1/2 or -1/2; for silent images it is 0.
     """
     exact = np.asarray(scores, np.float64)
     *_, second, largest = np.sort(np.pad(exact, ((0, 0), (1, 0))), axis=1).T[:, :, None]

@@ -1,4 +1,4 @@
-"""The numbers and parts of components and of other pytrees by their dotted paths."""
+"""Access to the numbers and parts of components, and of other pytrees, by dotted paths."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -12,27 +12,28 @@ from snnjax.core.errors import InputError
 
 
 def leaves(tree: Any, name: str = "") -> dict[str, Any]:
-    """The numbers and arrays of a pytree by their dotted paths, such as "competition.radius", behind a name if given.
+    """The numbers and arrays of a pytree, keyed by their dotted paths, such as "competition.radius".
 
-    All files, states and options name a number by such a path. Raises InputError if two have the same.
+    If a `name` is given, the paths start with it. Files, states and options all use these paths. Raises InputError if
+    two numbers have the same path.
     """
     by_path: dict[str, Any] = {}
     for keys, leaf in jax.tree.leaves_with_path(tree):
         path = ".".join(filter(None, (name, jax.tree_util.keystr(keys, simple=True, separator="."))))
         if path in by_path:
-            raise InputError(f"`{path}` must name one number, got two: keys may hold no points")
+            raise InputError(f"`{path}` must name one number, got two: keys must not contain dots")
         by_path[path] = leaf
     return by_path
 
 
 def with_leaves(tree: Any, new: Mapping[str, Any], name: str = "") -> Any:
-    """A pytree with some of its `leaves` replaced, by their paths; all other leaves stay as they are."""
+    """A pytree in which the `leaves` whose paths are keys of `new` are replaced; all other leaves are unchanged."""
     changed = [new.get(path, leaf) for path, leaf in leaves(tree, name).items()]
     return jax.tree.unflatten(jax.tree.structure(tree), changed)
 
 
 def changed_leaves(before: Any, after: Any) -> dict[str, Any]:
-    """The `leaves` of `before` that differ in `after`, a pytree of the same structure, as JSON data by their paths."""
+    """The `leaves` of `before` that differ in `after`, a pytree of the same structure, as JSON data keyed by path."""
     changed = {}
     for (path, was), now in zip(leaves(before).items(), jax.tree.leaves(after), strict=True):
         if not np.array_equal(was, now):
@@ -41,7 +42,10 @@ def changed_leaves(before: Any, after: Any) -> dict[str, Any]:
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """All numbers that may vary in a component, by path: "competition.radius", "reward.0"; no nested ones."""
+    """The paths and values of all numbers in a component that can be varied, such as "competition.radius", "reward.0".
+
+    Fields that are learnable or fitted, and tuples that contain tuples, are left out.
+    """
     parts: dict[Any, Any] = {}
     if dataclasses.is_dataclass(value):
         varying = [field for field in dataclasses.fields(value) if not {"learnable", "fitted"} & field.metadata.keys()]
@@ -55,7 +59,7 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, int | float]]:
 
 
 def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All components in a component by path, and tuples of some: "learners", "learners.0", "competition"."""
+    """The paths and values of all components, and tuples of them, in a component: "learners", "learners.0"."""
     if isinstance(value, tuple):
         inner: dict[Any, Any] = {index: item for index, item in enumerate(value) if is_component(item)}
     else:
@@ -68,7 +72,7 @@ def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def replace(value: Any, path: str, new: Any) -> Any:
-    """A component with another value at a path."""
+    """A component, or a tuple, in which the value at `path` is replaced by `new`."""
     name, _, rest = path.partition(".")
     if not path:
         return new

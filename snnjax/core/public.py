@@ -6,7 +6,7 @@ from typing import Any
 
 
 def names(namespace: Mapping[str, Any]) -> list[str]:
-    """The names that a package imports or defines for its users, for its `__all__`: `help` lists nothing else.
+    """The names that a package imports or defines for its users, for its `__all__`, so that `help` lists only these.
 
     Modules are left out, as are private names and those of `typing`.
     """

@@ -266,7 +266,7 @@ class Whitening(Calibrated):
 def whitening_filters(images: np.ndarray, patch: int, epsilon: float, share: float) -> np.ndarray:
     """The filters of `Whitening`, (C, C, patch, patch) float32, from images (N, H, W[, C]) of 0..255."""
     views = np.lib.stride_tricks.sliding_window_view(images, (patch, patch), axis=(1, 2))
-    # A fixed seed, because a training that is resumed may fit its encoder again, and must get the same filters.
+    # A fixed seed, because a resumed training run may fit its encoder again, and must get the same filters.
     places = np.random.default_rng(0).integers(0, views.shape[:3], (PATCHES, 3))
     values = views[0, 0, 0].size
     total = np.zeros(values)

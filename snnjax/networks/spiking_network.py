@@ -80,7 +80,7 @@ class SpikingNetwork(nnx.Module):
 
     @property
     def initial(self) -> dict[str, Any]:
-        """The original values of the numbers of `network` that training has changed, by path."""
+        """The original values of the numbers of `network` that were changed by training, by path."""
         return dict(self._initial)
 
     @property

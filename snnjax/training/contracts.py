@@ -1,6 +1,7 @@
-"""Checks of custom parts: of their results, before training, and of what they have learned.
+"""Checks of custom parts: of the results of their methods, before training, and of what they have learned.
 
-Before training `jax.eval_shape` traces their functions, which computes nothing; the library's parts are left out.
+Before training, `jax.eval_shape` traces their methods without computing anything. The library's own parts are not
+traced.
 """
 
 import dataclasses
@@ -28,7 +29,10 @@ _INTEGER = _array((), np.int32)
 
 
 def check_parts(network: Network, images: np.ndarray) -> None:
-    """Raises InputError if a part of a network returns values that another part cannot use, given images (N, ...)."""
+    """Raises InputError if a part of the network returns values that another part cannot use.
+
+    `images`, (N, ...), are the images of the training run, of which only the shape and the dtype are used.
+    """
     check_encoder(network, _array(images.shape[1:], images.dtype))
     check_decision(network)
     latencies = latency_dtype(network.time_steps)
@@ -52,20 +56,21 @@ def _is_custom(part: object) -> bool:
 
 
 def check_encoder(network: Network, image: jax.ShapeDtypeStruct) -> None:
-    """Raises InputError unless the network's encoder turns an image into the network's input."""
+    """Raises InputError unless the encoder turns an image of this shape and dtype into an input of the network."""
     encoder: Any = network.encoder
     expected = _array(network.input_shape, latency_dtype(network.time_steps))
     shape = encoder.output_shape(image.shape)
     checks.instance("encoder.output_shape(...)", shape, tuple | list, "(C, H, W)")
     if tuple(shape) != network.input_shape:
-        problem = f"the network takes {network.input_shape}, images {image_size(image.shape)} become {tuple(shape)}"
+        encoded = f"images {image_size(image.shape)} are encoded as {tuple(shape)}"
+        problem = f"the network accepts inputs of shape {network.input_shape}, but {encoded}"
         raise InputError(f"{problem}: make it with input_shape={tuple(shape)}, or with another `encoder`")
     if _is_custom(encoder) and not unfitted(encoder):
         _expect("encoder(image)", jax.eval_shape(encoder, image), expected)
 
 
 def check_decision(network: Network) -> None:
-    """Raises InputError unless the network's decision, if it is custom, returns scores and a class."""
+    """Raises InputError unless the network's decision, if it is custom, returns a class and a score for each class."""
     decision = network.decision
     classes = network.classes
     fits = is_fitted(decision)
@@ -84,16 +89,16 @@ def check_decision(network: Network) -> None:
 
 
 def checked_fit(part: Any, *data: Any) -> Any:
-    """The result of `fit` of an encoder or a decision; raises InputError unless it is the same part, now fitted."""
+    """The result of `fit` of an encoder, a ramp or a decision; raises InputError unless it is the same part, fitted."""
     kind = type(part).__name__
     returned = part.fit(*data)
     structure: Any = jax.tree.structure(returned)
     if type(returned) is not type(part) or structure != jax.tree.structure(part) or unfitted(returned):
-        write = f"dataclasses.replace(self, ...) with NumPy arrays in place of numbers, {kind} that is `fitted`"
+        write = f"a fitted {kind}, made by dataclasses.replace(self, ...) with NumPy arrays in place of numbers"
         raise InputError(f"`fit` of {kind} must return {write}, got {shown(returned)}")
     for name in sorted(field.name for field in dataclasses.fields(part) if not field.metadata.get("fitted")):
         if not all(map(np.array_equal, *(jax.tree.leaves(getattr(x, name)) for x in (part, returned)))):
-            write = f"mark what is fitted, as {name}: np.ndarray | float = snnjax.networks.fitted(default=0.0)"
+            write = f"mark a fitted field, as in {name}: np.ndarray | float = snnjax.networks.fitted(default=0.0)"
             raise InputError(f"`fit` of {kind} must not change `{name}`, which sweeps may vary: {write}")
     for path, leaf in jax.tree.leaves_with_path(returned):
         checks.number(f"{path_text(path).removeprefix('.')} of the {kind} that `fit` returns", leaf, arrays=True)
@@ -101,7 +106,7 @@ def checked_fit(part: Any, *data: Any) -> Any:
 
 
 def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct, name: str, classes: int) -> None:
-    """Raises InputError unless a learner of a layer keeps shapes and dtypes."""
+    """Raises InputError unless the methods of a layer's learner keep the shapes and dtypes of layer and state."""
     kind = f"{type(learner).__name__} of {name}"
     learner = learner.prepared(layer.conv.features, classes)
     if type(learner).update is Learner.update:
@@ -119,7 +124,7 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     returned = _traced(learner, "update", kind, layer, state, latency, response, signal)
     if not isinstance(returned, tuple) or len(returned) != 3:
         got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else shown(returned)
-        raise InputTypeError(f"`update` of {kind} must be (layer, state, info), got {got}")
+        raise InputTypeError(f"`update` of {kind} must return (layer, state, info), got {got}")
     _expect(f"update(...)[0] of {kind}, the layer,", returned[0], layer)
     _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
     _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
@@ -140,13 +145,13 @@ HINTS = {
     "update() ": "write update(self, layer, state, latency, response, signal)",
     "not a valid JAX type": "return only numbers and arrays; `diagnose` may also return texts",
 }
-"""By words of an error that a learner raises, without quotes: what to do about it; the first that fits."""
+"""Advice, keyed by words of an error that a learner raises, without quotes; the first matching entry is used."""
 
 
 def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
-    """The result of a learner's method, as shapes and dtypes; its numbers are traced, as they are in training.
+    """The shapes and dtypes that a learner's method returns; the learner's numbers are traced, as in training.
 
-    Raises InputError if the method does, or if it uses traced values like plain numbers; `HINTS` adds advice.
+    Raises InputError if the method raises one, or if it uses traced values like plain numbers; `HINTS` adds advice.
     """
     try:
         return jax.eval_shape(lambda traced, *given: getattr(traced, method)(*given), learner, *arguments)
@@ -164,7 +169,7 @@ def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
 
 
 def _expect(subject: str, returned: Any, expected: Any) -> None:
-    """Raises InputError unless a tree has the structure, the shapes and the dtypes of another."""
+    """Raises InputError unless a returned tree has the expected structure, shapes and dtypes."""
     structure: Any = jax.tree.structure(returned)
     if structure != jax.tree.structure(expected):
         raise InputError(f"`{subject}` must be {_kinds(expected)}, got {_kinds(returned)}")
@@ -175,12 +180,12 @@ def _expect(subject: str, returned: Any, expected: Any) -> None:
 
 
 def path_text(path: Any) -> str:
-    """The path of a leaf of a pytree, as messages name it."""
+    """The path of a leaf of a pytree, as shown in messages."""
     return jax.tree_util.keystr(path)
 
 
 def _kinds(tree: Any) -> str:
-    """A tree of few arrays in words, of a larger one its class."""
+    """The dtypes and shapes of a tree's arrays in words; for no array, or five and more, its class and their number."""
     leaves = jax.tree.leaves(tree)
     return " and ".join(map(_kind, leaves)) if 0 < len(leaves) < 5 else f"{type(tree).__name__} of {len(leaves)} arrays"
 
@@ -190,19 +195,22 @@ def _kind(array: Any) -> str:
 
 
 def check_decisions(decisions: np.ndarray, classes: int) -> None:
-    """Raises InputError if a decision was for no class."""
+    """Raises InputError if a decision is neither a class nor -1, which stands for a silent network."""
     checks.all_within("decision.decide(scores)", decisions, -1, classes - 1, f"be 0..{classes - 1}, or -1")
 
 
 def check_scores(scores: np.ndarray) -> None:
-    """Raises InputError if the score of a class is negative or no finite number: metrics could not compare them."""
+    """Raises InputError if the score of a class is negative or not finite, because metrics could not compare it."""
     if (wrong := scores[~(np.isfinite(scores) & (scores >= 0))]).size:
-        write = "take jnp.maximum(scores, 0), for example" if wrong[0] < 0 else "divide by no sum that may be 0"
+        write = "use jnp.maximum(scores, 0), for example" if wrong[0] < 0 else "do not divide by a sum that may be 0"
         raise InputError(f"`decision.scores(...)` must be finite and at least 0, got {wrong[0]}: {write}")
 
 
 def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
-    """The result of `diagnose` of a learner, with numbers of NumPy as Python's; raises InputError if it is no JSON."""
+    """The result of a learner's `diagnose`, with NumPy values converted to Python values.
+
+    Raises InputError if it is not a dict of JSON data.
+    """
     checks.instance(f"diagnose of {kind}", returned, dict, "a dict of figures", "dict(wins=[...])")
     if "words" in returned:
         why = "the sentences of the report are composed from the figures"
@@ -213,7 +221,7 @@ def checked_diagnosis(kind: str, returned: Any) -> Diagnosis:
 
 
 def checked_scalars(kind: str, returned: Any) -> dict[str, float]:
-    """The result of `scalars` of a learner; raises InputError unless it is a dict of numbers."""
+    """The result of a learner's `scalars`; raises InputError unless it is a dict of numbers."""
     try:
         return {name: float(value) for name, value in returned.items()}
     except (AttributeError, TypeError, ValueError) as error:
@@ -227,9 +235,10 @@ def _plain(value: Any) -> Any:
 
 
 def check_learned(network: Network, name: str, state: TrainState, learner: Learner, before: np.ndarray) -> None:
-    """Raises InputError if a learner has led a layer's weights out of its bounds, or left values no file could hold.
+    """Raises InputError if a learner has moved weights out of its bounds, or left values that cannot be saved.
 
-    `state` is that after epoch `state.done`, counted from 0, `before` the weights before it.
+    `name` is the learner's layer, `state` is the state after epoch `state.done`, counted from 0, and `before` are the
+    weights before this epoch.
     """
     weights = state.weights[name]
     with explained(f"`update` of {type(learner).__name__} left {name} invalid in epoch {state.done + 1}"):
@@ -241,12 +250,15 @@ def check_learned(network: Network, name: str, state: TrainState, learner: Learn
 
 
 def check_range(learner: Learner, weights: np.ndarray, before: np.ndarray) -> None:
-    """Raises InputError unless weights are finite, and within their learner's bounds or those of the weights before."""
+    """Raises InputError unless the weights are finite and within the learner's bounds.
+
+    Initial weights may lie outside the bounds: no weight may be further outside than it was `before`.
+    """
     lower, upper = learner.bounds or (-np.inf, np.inf)
     least = lower - 1e-6 * max(1.0, abs(lower))
     most = upper + 1e-6 * max(1.0, abs(upper))  # room for rounding
-    with explained(advice="take smaller rates"):
+    with explained(advice="use smaller rates"):
         checks.number("weights", weights, arrays=True)
-    if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):  # initial ones may be
-        got = f"{weights.min():.8g}..{weights.max():.8g}: clip them, by jnp.clip"
+    if np.any((weights < np.minimum(before, least)) | (weights > np.maximum(before, most))):
+        got = f"{weights.min():.8g}..{weights.max():.8g}: clip them with jnp.clip"
         raise InputError(f"`weights` must lie within its `bounds`, {lower:g}..{upper:g}, got {got}")

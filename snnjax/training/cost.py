@@ -21,26 +21,26 @@ from snnjax.training.placement import Placement, model_of
 from snnjax.training.timer import Timer
 
 MOMENTS = 20
-"""Steps, evenly spaced, after each of which the network decides; all steps where there are fewer."""
+"""The number of evenly spaced time steps after each of which the network decides; all steps if there are fewer."""
 WEIGHT = 4  # bytes
 
 
 class LayerCost(NamedTuple):
-    """The costs of one layer, or of a decision that is fitted.
+    """The costs of one layer, or of a fitted decision.
 
     Attributes:
-      name: of the layer, or "decision".
-      neurons: their number, before pooling.
-      weights: their number.
+      name: the name of the layer, or "decision".
+      neurons: the number of neurons, before pooling.
+      weights: the number of weights.
       nonzero_weights: the number of weights that are not 0.
       effective_operations: operations for each image, (N,) int64: synaptic operations, counted only where the input
         spikes and the weight is not 0, or the multiply-accumulates of a fitted decision.
-      dense_operations: operations for one image if all synapses are computed at each of T steps.
-      window: the number of the window in which the layer fires, from 0; a window has T steps.
+      dense_operations: operations for one image if all synapses are computed at each of the T time steps.
+      window: the number of the window in which the layer fires, counted from 0; a window has T time steps.
       spikes: the number of spikes for each image, (N,) int64; None for a fitted decision.
-      first_spike: the step of the first spike within the window, for each image, (N,) int64; T if the layer is silent.
-        None for a fitted decision.
-      median_spike: the step by which half of the spikes have occurred, in the same form.
+      first_spike: the time step of the first spike within the window, for each image, (N,) int64; T if the layer is
+        silent. None for a fitted decision.
+      median_spike: the time step by which half of the spikes have occurred, in the same form.
     """
 
     name: str
@@ -60,15 +60,17 @@ class Cost:
     """What a network costs on N images.
 
     Attributes:
-      network: its name.
-      time_steps: T.
-      input_spikes: of the encoded images, (N,) int64.
+      network: the name of the network.
+      time_steps: T, the number of time steps of a window.
+      input_spikes: the number of spikes of each encoded image, (N,) int64.
       layers: the costs of each layer, in order.
-      steps: (K,) int64, steps of its last window after which the network decides, from 0; the last is T - 1.
-      decisions: (N, K) int32, after each of the steps, -1 where silent; K is 0 if the network decides nothing.
-      first_spike: (N,) int64, the step of this window at which a deciding layer fires first, T where all are silent;
-        None where the decision is not timed, or is fitted.
-      labels: (N,) int32, or None.
+      steps: (K,) int64, the time steps of the last window, counted from 0, after which the network decides; the last
+        is T - 1.
+      decisions: (N, K) int32, the decision after each of these steps, -1 if the network is silent; K is 0 if the
+        network has no decision.
+      first_spike: (N,) int64, the time step of the last window at which a deciding layer first fires, T if all are
+        silent; None if the decision is not timed, or is fitted.
+      labels: (N,) int32, the classes of the images, or None.
       averaging_neurons: the number of neurons that average for a stage that reads `Pool(mean=True)`; their spikes and
         operations are not counted.
     """
@@ -85,57 +87,57 @@ class Cost:
 
     @property
     def spiking(self) -> tuple[LayerCost, ...]:
-        """The costs of the layers, which spike, without that of a decision that is fitted."""
+        """The costs of the layers, which spike; the cost of a fitted decision is left out."""
         return tuple(layer for layer in self.layers if layer.spikes is not None)
 
     @property
     def spikes(self) -> np.ndarray:
-        """Of all layers, for each image: (N,) int64."""
+        """The number of spikes of all layers for each image, (N,) int64."""
         return sum((layer.spikes for layer in self.spiking if layer.spikes is not None), np.zeros(len(self), np.int64))
 
     @property
     def effective_operations(self) -> np.ndarray:
-        """Effective synaptic operations of each image, (N,) int64."""
+        """The number of effective synaptic operations for each image, (N,) int64."""
         return sum((layer.effective_operations for layer in self.spiking), np.zeros(len(self), np.int64))
 
     @property
     def dense_operations(self) -> int:
-        """Dense synaptic operations of an image."""
+        """The number of dense synaptic operations for one image."""
         return sum(layer.dense_operations for layer in self.spiking)
 
     @property
     def multiply_accumulates(self) -> int:
-        """Multiply-accumulates of an image, those of a decision that is fitted."""
+        """The number of multiply-accumulates for one image; only a fitted decision needs any."""
         return sum(layer.dense_operations for layer in self.layers if layer.spikes is None)
 
     @property
     def activation_sparsity(self) -> float | None:
-        """Activation sparsity: the share of neurons and steps of their window without a spike; None without any."""
+        """The share of all pairs of a neuron and a time step that have no spike; None if there are no layers."""
         places = sum(layer.neurons for layer in self.spiking) * self.time_steps
         return 1 - float(self.spikes.mean()) / places if places else None
 
     @property
     def footprint_bytes(self) -> int:
-        """Bytes of the weights, as float32."""
+        """The size of the weights in bytes, stored as float32."""
         return WEIGHT * sum(layer.weights for layer in self.layers)
 
     @property
     def accuracy(self) -> np.ndarray | None:
-        """The share of images decided right after each of the steps, (K,) float64; None without labels."""
+        """The share of correct decisions after each of the `steps`, (K,) float64; None without labels."""
         return None if self.labels is None else self._share(self.labels)
 
     @property
     def same_as_last(self) -> np.ndarray:
-        """The share of images decided after each of the steps as after the last, (K,) float64.
+        """The share of images whose decision after each of the `steps` is the final one, (K,) float64.
 
-        Raises InputError for a network without a decision, as `settled` does.
+        Raises InputError if the network has no decision, as `settled` does.
         """
         self._check_decides()
         return self._share(self.decisions[:, -1])
 
     @property
     def settled(self) -> np.ndarray:
-        """The first of the steps from which each decision stays what it is, (N,) int64."""
+        """The first of the `steps` from which the decision on each image no longer changes, (N,) int64."""
         self._check_decides()
         changes = self.decisions != self.decisions[:, -1:]
         last_change = np.where(changes.any(axis=1), changes.shape[1] - 1 - changes[:, ::-1].argmax(axis=1), -1)
@@ -146,7 +148,7 @@ class Cost:
             raise InputError(f"`decision` of {self.network} is None, so that no image is decided")
 
     def _share(self, expected: np.ndarray) -> np.ndarray:
-        """The share of images decided as expected, (N,), after each of the steps: (K,) float64."""
+        """The share of images decided as `expected`, (N,), after each of the `steps`, (K,) float64."""
         return (self.decisions == expected[:, None]).mean(axis=0)
 
     def __len__(self) -> int:
@@ -159,10 +161,11 @@ class Cost:
         )
 
     def energy(self, pj_accumulate: float, pj_multiply: float | None = None) -> np.ndarray:
-        """Nanojoules of each image, (N,) float64, if operations take so many picojoules and nothing else takes any.
+        """The energy for each image in nanojoules, (N,) float64, if only operations need energy.
 
-        `pj_accumulate` is that of a synaptic operation, `pj_multiply` that of a multiply-accumulate. Raises InputError
-        where they are not finite numbers from 0, and without the latter where the network multiplies.
+        `pj_accumulate` is the energy of a synaptic operation in picojoules, `pj_multiply` that of a
+        multiply-accumulate. Raises InputError if one of them is negative or not finite, or if `pj_multiply` is missing
+        although the network multiplies.
         """
         checks.number("pj_accumulate", pj_accumulate, 0)
         if not self.multiply_accumulates and pj_multiply is None:
@@ -173,7 +176,7 @@ class Cost:
         return (self.effective_operations * pj_accumulate + self.multiply_accumulates * pj_multiply) / 1000
 
     def as_json(self) -> dict[str, Any]:
-        """The figures as JSON data; counts that differ between images as mean, least and most."""
+        """The figures as JSON data; counts that differ between images are given as mean, least and most."""
         figures: dict[str, Any] = dict(
             network=self.network,
             images=len(self),
@@ -212,22 +215,22 @@ class Cost:
         )
 
     def _step_json(self, steps: np.ndarray | None) -> dict[str, float] | None:
-        """The summary of steps, (N,), of the images that are not silent, T; None without any."""
+        """The summary of time steps, (N,), without those of silent images, T; None if no image is left."""
         fired = np.array([]) if steps is None else steps[steps < self.time_steps]
         return summary(fired) if fired.size else None
 
 
 def summary(counts: np.ndarray) -> dict[str, float]:
-    """Mean, least and most of counts, (N,)."""
+    """The mean, the least and the most of counts, (N,)."""
     return dict(mean=float(counts.mean()), least=counts.min().item(), most=counts.max().item())
 
 
 def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = None, *, backend: str = "auto") -> Cost:
-    """What a trained network costs on images (N, H, W), or (N, H, W, 3) as its encoder takes them.
+    """The `Cost` of a trained network on images (N, H, W), or (N, H, W, 3) if its encoder accepts colours.
 
-    Images are uint8 or floats of 0..255, `labels` (N,); `backend` is "auto", "xla" or "native", as of `Settings`.
-    Counts are those of NeuroBench; what the encoder takes is not counted. Raises InputError if images or labels do
-    not fit, or the network is not fitted, and InputTypeError for images of other dtypes.
+    Images are uint8, or floats in 0..255, and `labels` are (N,) integers; `backend` is "auto", "xla" or "native", as in
+    `Settings`. Operations are counted as NeuroBench does; those of the encoder are not counted. Raises InputError if
+    images or labels do not fit, or if the network is not fitted, and InputTypeError if images have another dtype.
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
     check_fitted(network.network)
@@ -238,7 +241,7 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
 def _cost(
     network: Network, weights: Mapping[str, np.ndarray], images: np.ndarray, labels: ArrayLike | None, backend: str
 ) -> Cost:
-    """`cost` of a network with its weights."""
+    """The `Cost` of a network with these weights."""
     if network.decision is None:
         labels = None  # there are no decisions to compare with them
     checks.pixels("images", images, getattr(network.encoder, "scale", 1.0))
@@ -268,20 +271,20 @@ def _cost(
 
 
 def check_labels(labels: np.ndarray, count: int, classes: int) -> None:
-    """Raises InputError unless there is a label for each of `count` images, of so many classes."""
+    """Raises InputError unless there is one label in 0..classes - 1 for each of `count` images."""
     checks.shape("labels", labels, (count,), "the images")
     checks.array("labels", labels, "N", "integers")
     checks.all_within("labels", labels, 0, classes - 1)
 
 
 def moments(time_steps: int) -> tuple[int, ...]:
-    """The steps, from 0, after which a network decides; the last one among them."""
+    """The time steps, counted from 0, after which a network decides; the last one is among them."""
     count = min(MOMENTS, time_steps)
     return tuple(-(-time_steps * moment // count) - 1 for moment in range(1, count + 1))
 
 
 def _counted(model: Model, images: np.ndarray, steps: tuple[int, ...]) -> Any:
-    """`Counts` of all images, NumPy arrays of (N, ...), int64 but for decisions."""
+    """The `Counts` for all images, as NumPy arrays (N, ...); all are int64 except the decisions."""
     placement = Placement(1)
     models = placement.stack([model])
     counts = placement.map(Timer(""), count_batch, models, images, steps=steps)
@@ -290,7 +293,7 @@ def _counted(model: Model, images: np.ndarray, steps: tuple[int, ...]) -> Any:
 
 
 def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
-    """The costs of each layer, and of a decision that is fitted, on a number of images."""
+    """The costs of each layer, and of a fitted decision, on a number of images."""
     network = model.network
     per_layer = synapses(network)
     fire_in = firing_windows(network)
@@ -308,7 +311,7 @@ def _layers(model: Model, counts: Any, images: int) -> tuple[LayerCost, ...]:
 
 
 def _decision(network: Network, images: int) -> LayerCost:
-    """The cost of a decision that is fitted: it multiplies each of its numbers once."""
+    """The cost of a fitted decision, which uses each of its numbers in one multiplication per image."""
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(network.decision) if np.ndim(leaf)]
     numbers = sum(array.size for array in arrays)
     nonzero = sum(int(np.count_nonzero(array)) for array in arrays)

@@ -1,4 +1,4 @@
-"""Records the results of an epoch in the states of the networks: weights and numbers, figures, decisions."""
+"""Records the results of an epoch in the states of the networks: weights, numbers, figures and decisions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def record_figures(phase: Phase, state: TrainState, carry: Carry, result: StepRe
 def record_decisions(
     phase: Phase, state: TrainState, data: Dataset, trained: Any, tested: Any, learners: Diagnosis
 ) -> None:
-    """Records the end of a supervised epoch, given the decisions on the training images and on those tested."""
+    """Records the end of a supervised epoch, given the decisions on the training images and on the tested images."""
     state.diagnoses[phase.name] = diagnose_decisions(data.names, trained, learners)
     record = {
         "epoch": state.done,
@@ -84,6 +84,6 @@ def record_decisions(
 
 
 def learning_arrays(states: Any, counts: Any) -> dict[str, np.ndarray]:
-    """The states of learners, by name of the layer, and the network's decisions, as arrays by path."""
+    """The states of learners, by the name of the layer, and the decision counts, as arrays by path."""
     arrays = leaves(states) | leaves(counts, "counts")
     return {path: np.asarray(leaf) for path, leaf in arrays.items()}

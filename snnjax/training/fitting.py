@@ -28,13 +28,13 @@ from snnjax.training.state import TrainState
 from snnjax.training.timer import Timer
 
 FITTING_IMAGES = 100
-"""Images from whose inputs the thresholds of deciding layers are chosen."""
+"""The number of images by whose inputs the thresholds of deciding layers are chosen."""
 RAMP_IMAGES = 300
-"""Images to whose potentials ramps are fitted."""
+"""The number of images to whose potentials ramps are fitted."""
 
 
 def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
-    """Fits encoders that are not fitted yet, equal ones once; returns whether there were any."""
+    """Fits the encoders that are not fitted yet, equal ones only once; returns whether there were any."""
     images = job.images[job.unsupervised]
     networks = job.networks
     fitted = dict[Any, Any]()
@@ -57,7 +57,7 @@ def fit_encoders(job: Job, states: Sequence[TrainState]) -> bool:
 
 
 def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
-    """Fits the ramp of the layer that has learned in a phase, by some of its `inputs`, as of `StageCache`."""
+    """Fits the ramp of the layer that has learned in a phase, to some of its `inputs`, see `StageCache`."""
     (name,) = phase.layers
     for index, (network, state) in enumerate(zip(job.networks, states, strict=True)):
         layer = job.model(state, index).layers[name]
@@ -69,7 +69,7 @@ def fit_ramps(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any)
 
 
 def unfitted_ramp(job: Job, phase: Phase, states: Sequence[TrainState]) -> bool:
-    """Whether the layer that has learned in a phase has a ramp that is to be fitted now: it learns no more after it."""
+    """Whether the layer that has learned in a phase has an unfitted ramp and does not learn in later phases."""
     if phase.supervised or not phase.layers:
         return False
     (name,) = phase.layers
@@ -86,7 +86,7 @@ def _potentials(layer: RampLayer, inputs: jax.Array) -> jax.Array:
 
 
 def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> None:
-    """Lets the learners of deciding layers choose their thresholds, by some `inputs` of a phase, as of `StageCache`."""
+    """Lets the learners of deciding layers choose their thresholds, from some `inputs` of a phase, see `StageCache`."""
     for index, (network, state) in enumerate(zip(job.networks, states, strict=True)):
         model = job.model(state, index)
         known = activations_of(_some_of(inputs, index, FITTING_IMAGES), phase.first)
@@ -105,9 +105,10 @@ def fit_thresholds(job: Job, phase: Phase, states: Sequence[TrainState], inputs:
 
 
 def choose_thresholds(model: Model, inputs: Callable[[], Any]) -> dict[str, Layer]:
-    """The deciding layers with the thresholds that their learners choose, by name; {} if no learner chooses any.
+    """The deciding layers with the initial thresholds that their learners choose, keyed by name.
 
-    `inputs` gives what these layers read of some images, (N, C, H, W) latencies; it is only called if that is needed.
+    The result is empty if no learner chooses thresholds. `inputs` returns the inputs of these layers for some images,
+    (N, C, H, W) latencies; it is called only if a learner needs them.
     """
     layers = {name: model.layers[name] for name in model.network.deciding}
     rules = {type(layer.conv.last_learner) for layer in layers.values()}
@@ -119,7 +120,7 @@ def choose_thresholds(model: Model, inputs: Callable[[], Any]) -> dict[str, Laye
 
 
 def _some_of(inputs: Any, index: int, most: int) -> Any:
-    """The inputs of some images, `most` or fewer, evenly spread over all, for network `index`."""
+    """The inputs of network `index` for at most `most` images, evenly spaced in the data."""
     count = count_of(inputs)
     chosen = np.linspace(0, count - 1, min(most, count)).astype(int)
     own = has_own(inputs)
@@ -129,10 +130,11 @@ def _some_of(inputs: Any, index: int, most: int) -> Any:
 def fit_decisions(
     job: Job, phase: Phase, states: Sequence[TrainState], inputs: Mapping[str, np.ndarray]
 ) -> list[Timer]:
-    """Fits the decision of each network to what it reads of the last stage, then tests it; returns the timers.
+    """Fits each network's decision to the responses of its last stage, then tests it; returns the timers.
 
-    `inputs` are those of the phase, as of `StageCache`, for the training images and for those tested: the outputs of
-    the last stage, or what it reads if the decision reads its potentials.
+    `inputs` are the `StageCache.inputs` of the phase, keyed by part, for the training images and the tested images:
+    the outputs of the last stage or, if the decision reads potentials, the inputs from which the potentials are
+    computed.
     """
     fit = Timer(phase.name)
     potentials = Timer("potentials")

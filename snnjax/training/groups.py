@@ -19,22 +19,23 @@ from snnjax.training.loop import Trainer
 from snnjax.training.state import Callback, Settings, TrainState
 
 Variant = dict[str, Any]
-"""A variant of a network: "seed", some of `Network.hyperparameters`, such as "layer1.threshold", and `components`.
+"""A variant of a network: the values of "seed", of some `Network.hyperparameters` ("layer1.threshold"), and components.
 
-As records have it, components are words.
+In records, components are words.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Networks that train in one program, as plain data, which any process can take and keep.
+    """Networks that train in one program, as plain data, which can be sent to any process and saved.
 
     Attributes:
-      places: of the networks among the variants of the sweep.
-      variants: what is special about each, with its seed, as records have it.
-      network: what they have in common, with the components that their variants name, as data of `codec.to_data`.
-      arrays: its arrays.
-      file: keeps their states while they train, in processes that see its folder; None: nothing does.
+      places: the places of the networks among the variants of the sweep.
+      variants: the variant of each network, with its seed, as in records.
+      network: the network that they have in common, with the components that their variants name, as returned by
+        `codec.to_data`.
+      arrays: the arrays of this network.
+      file: the file in which processes that see its folder save the states during training; None: nothing is saved.
     """
 
     places: tuple[int, ...]
@@ -81,14 +82,14 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The outcome of a group's training.
+    """The outcome of training a group.
 
     Attributes:
       group: the group.
-      records: of its networks: epochs, best_epoch, diagnoses, seconds, and test where the test images choose the epoch;
-        or error, of networks that learning has left invalid.
-      states: where the training of each ended, or None.
-      error: what stopped the training: wrong input, or a file that could not be written.
+      records: the record of each network: epochs, best_epoch, diagnoses, seconds, and test if the epoch is selected on
+        the test images; epochs, diagnoses and error if learning has made the network invalid.
+      states: the final state of each network, or None if the network is invalid.
+      error: the error that stopped the training: wrong input, or a file that could not be written.
     """
 
     group: Group
@@ -118,7 +119,7 @@ def train(data: Dataset, settings: Settings, group: Group, callback: Callback | 
     records = {index: dict[str, Any](epochs=[], diagnoses={}, error=words) for index, words in errors.items()}
     for index, state in trained.items():
         record = dict[str, Any](epochs=state.epochs, best_epoch=state.best_epoch, diagnoses=state.diagnoses)
-        for name in ("seconds", "compile_seconds"):  # a network's share of the time of all
+        for name in ("seconds", "compile_seconds"):  # the time of the group, divided equally among its networks
             record[name] = sum(phase[name] for phase in state.phases) / len(states)
         records[index] = record
     for index, tested in zip(trained, tests, strict=False):
@@ -136,7 +137,7 @@ def _run(
     remaining networks, and the reasons are added to `errors`.
     """
     if len(states) != len(numbers) or not all(_fits(trainer, state) for state in states):
-        # It has not begun, or the file was damaged.
+        # Training has not begun, or the file was damaged.
         states = [trainer.initial_state(index) for index in range(len(numbers))]
     # The trainer changes states in place. If some networks diverge, the remaining ones continue from this copy.
     saved = copy.deepcopy(states)
@@ -181,14 +182,14 @@ def words(value: float | str) -> str:
 
 
 def numbers_of(variant: Variant) -> Variant:
-    """A variant, as records have it, without the words for its components."""
+    """A variant, as in records, without the words for its components."""
     return {name: value for name, value in variant.items() if not isinstance(value, str)}
 
 
 def varied(network: Network, variant: Variant) -> Network:
-    """A network with the numbers of a variant; its components must be those of the network already.
+    """A network with the numbers of a variant; it must already have the components of the variant.
 
-    Raises InputError if it names what cannot vary, or a value that it cannot have.
+    Raises InputError if the variant names a value that cannot vary, or gives an invalid value.
     """
     for name, value in variant.items():
         if name == "seed":

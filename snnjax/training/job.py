@@ -1,4 +1,4 @@
-"""What a training is about: networks of one structure, their data, how they learn, and in which phases; all checked."""
+"""The job of a training run: networks of one structure, their data and settings, and the phases; all checked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,28 +19,28 @@ from snnjax.training.state import Callback, Settings, TrainState
 from snnjax.training.timer import Timer
 
 DIAGNOSED_IMAGES = 1000
-"""Images whose outputs of a stage are described in a diagnosis."""
+"""The number of images for which a diagnosis describes the outputs of a stage."""
 
 
 class Phase(NamedTuple):
-    """A part of a training: what learns, and from how many images.
+    """A part of a training run: the layers that learn, and the number of images.
 
-    One layer learns by itself, or all supervised layers from the decisions. Without `layers`, the decision is fitted
-    or, if the network has none, its features are described.
+    Either one layer learns by itself, or all supervised layers learn from the decisions. Without `layers`, the decision
+    is fitted or, if the network has none, its features are described.
 
     Attributes:
-      layers: names of those that learn, in order.
-      first: number of the stage that the inputs enter.
-      learner: index among a layer's learners of the one that learns.
-      update_batch: images that are passed forward with the same weights, as of `Settings.update_batch`.
-      by_turns: as of `Network.reward_by_turns`.
-      minibatch_size: images after which a minibatch learner changes its weights; 0 for all other learners.
-      images: of an epoch.
-      labelled: whether a layer learns by itself, but from labelled images only, as of `Learner.labelled`.
+      layers: the names of the layers that learn, in order.
+      first: the number of the stage that the inputs enter.
+      learner: the index, among a layer's learners, of the learner that is used.
+      update_batch: the number of images that are passed forward with the same weights, see `Settings.update_batch`.
+      by_turns: see `Network.reward_by_turns`.
+      minibatch_size: the number of images after which a minibatch learner changes its weights; 0 for others.
+      images: the number of images in an epoch.
+      labelled: whether a layer learns by itself, but only from labelled images, see `Learner.labelled`.
       supervised: whether layers learn from decisions, or the decision is fitted.
-      adapt_every: images after which supervised learners adapt, as of `Settings.adapt_every`.
-      name: as in messages and reports, such as "STDP layer1".
-      epochs: passes over the images.
+      adapt_every: the number of images after which supervised learners adapt, see `Settings.adapt_every`.
+      name: the name of the phase in messages and reports, for example "STDP layer1".
+      epochs: the number of passes over the images.
     """
 
     layers: tuple[str, ...]
@@ -61,15 +61,16 @@ class Job:
     """Networks that differ only in numbers and seeds, with the data and the settings of their training.
 
     Attributes:
-      networks: the descriptions, with their encoders.
+      networks: the untrained networks, with their encoders.
       data: the data set.
-      settings: of the training.
-      seeds: of the initial weights of each network.
-      callback: receives the training's events.
-      phases: the phases of the training, in order.
-      placement: of the networks on devices.
-      unsupervised: the part of the images that layers learn from without labels: "train"; "all" if some lack labels.
-      images: the parts that are learned from or tested, by name.
+      settings: the settings of the training run, resolved for these networks.
+      seeds: the seed of each network, for its initial weights, its learners and the order of its images.
+      callback: receives the events of the training run.
+      phases: the phases of the training run, in order.
+      placement: places the networks and their images on the devices.
+      unsupervised: the part of the images from which layers learn without labels: "train", or "all" if the data set has
+        unlabelled images.
+      images: the images of each part that is learned from or tested, keyed by the name of the part.
     """
 
     def __init__(
@@ -81,7 +82,10 @@ class Job:
         callback: Callback,
         frozen: Sequence[str] = (),
     ):
-        """Raises InputError if networks, data and settings do not fit, OSError if C++ cannot be compiled."""
+        """Checks the arguments and plans the phases; the layers named in `frozen` do not learn.
+
+        Raises InputError if networks, data and settings do not match, and OSError if C++ code cannot be compiled.
+        """
         self.networks = [with_encoder(network, data) for network in networks]
         check_networks(self.networks, data, settings, seeds)
         self.data = data
@@ -96,17 +100,17 @@ class Job:
 
     @property
     def network(self) -> Network:
-        """The first one: all have its structure."""
+        """The first network, whose structure all networks share."""
         return self.networks[0]
 
     def learned_part(self, phase: Phase) -> str:
-        """The part of `images` that a phase learns from."""
+        """The name of the part of `images` from which a phase learns."""
         return "train" if phase.supervised else self.unsupervised
 
     def labelled_inputs(self, inputs: Any) -> Any:
-        """The inputs of the images with labels, which come first, given those of the `unsupervised` part.
+        """The inputs of the labelled images, given the inputs of the `unsupervised` part, in which they come first.
 
-        Mirror images, if there are any, come after the images in both.
+        If there are mirror images, they follow the images in the given inputs and in the result.
         """
         labelled = len(self.data.train_images)
         total = len(self.images[self.unsupervised])
@@ -120,15 +124,15 @@ class Job:
         return inputs if labelled == total else jax.tree.map(of_each, inputs)
 
     def model(self, state: TrainState, index: int = 0) -> Model:
-        """Network number `index` with the weights of a state, all numbers of 32 bits."""
+        """Network number `index` with the weights of a state; all its numbers have 32 bits."""
         return model_of(state.network(self.networks[index]), state.weights)
 
     def models(self, states: Sequence[TrainState]) -> list[Model]:
-        """All networks with their weights."""
+        """All networks with the weights of their states."""
         return [self.model(state, index) for index, state in enumerate(states)]
 
     def finish(self, timer: Timer, states: Sequence[TrainState], over: bool = True) -> None:
-        """Records a timer's measurements, and resets it; reports the phase if it is over."""
+        """Adds a timer's measurements to the states, and resets the timer; reports the phase if it is over."""
         records = [timer.add_to(state.phases) for state in states]
         timer.reset()
         if over:
@@ -136,9 +140,9 @@ class Job:
 
 
 def phases_of(network: Network, data: Dataset, settings: Settings, frozen: Sequence[str] = ()) -> tuple[Phase, ...]:
-    """The phases of a training in order; layers of the names `frozen` do not learn.
+    """The phases of a training run, in order; the layers named in `frozen` do not learn.
 
-    Raises InputError unless `settings.epochs` is one number for each stage.
+    Raises InputError unless `settings.epochs` has one number for each stage.
     """
     stages = len(network.stages)
     epochs = settings.epochs
@@ -186,7 +190,7 @@ def phases_of(network: Network, data: Dataset, settings: Settings, frozen: Seque
 
 
 def supervised_phase(network: Network, frozen: Sequence[str] = ()) -> Phase:
-    """The phase in which all layers that learn supervised do so, except those of the names `frozen`."""
+    """The phase in which all supervised layers learn, except those named in `frozen`."""
     taught = {
         name: stage
         for stage, name, conv in network.layers()
@@ -201,7 +205,7 @@ def _title(learner: Any) -> str:
 
 
 def check_types(networks: Sequence[object], data: object, settings: object, callback: object = None) -> None:
-    """Raises InputError if an argument of a training is of another type."""
+    """Raises InputError if an argument of a training run has the wrong type."""
     checks.some("network", networks, "a Network, or at least one of several")
     for network in networks:
         made = "network.network" if hasattr(network, "network") else f"{getattr(network, '__name__', 'Network')}(...)"
@@ -218,7 +222,7 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     if len(networks) > 1:
         checks.equal("patience", settings.patience, 0, "several networks stop together")
     network = networks[0]
-    network.check()  # JAX rebuilds components without it
+    network.check()  # JAX rebuilds components without this check
     to_data(network, {})  # what cannot be saved is refused before training
     if len({x.structure for x in networks}) > 1:
         raise InputError("`networks` must differ only in numbers, got several structures: train them with a Sweep")

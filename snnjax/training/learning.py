@@ -34,11 +34,11 @@ from snnjax.training.timer import PROGRAMS
 
 
 class Carry(NamedTuple):
-    """Layers that learn and states of learners, which go from batch to batch.
+    """The layers that learn and the states of their learners, which are passed from batch to batch.
 
     Attributes:
-      layers: those that learn, by name.
-      states: of their learners, by name.
+      layers: the layers that learn, by name.
+      states: the states of their learners, by the name of the layer.
       counts: the `DecisionCounts` of the network's decisions if layers learn supervised; otherwise None.
     """
 
@@ -48,14 +48,15 @@ class Carry(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """The images of an epoch that one call of a program gets; it learns from some of them.
+    """The images that one call of a program receives; the program learns from a contiguous range of them.
 
     Attributes:
-      inputs: (S, C, H, W), what the phase's first stage reads; or `Activations`, the outputs (S, F, H, W) that stages
-        read from before it, where later ones do too.
-      start, stop: () int32, the images from number `start` to before `stop` are learned from.
-      last: () bool, whether the epoch ends with them.
-      labels: (S,) int32, if layers learn from labels.
+      inputs: (S, C, H, W) latencies, the input of the phase's first stage; or, if later stages also read earlier
+        outputs, `Activations` with these outputs, (S, F, H, W).
+      start: () int32, the number of the first image to learn from.
+      stop: () int32, the number of the last image to learn from, plus one.
+      last: () bool, whether the epoch ends with this range.
+      labels: (S,) int32, the classes, if layers learn from labels; otherwise None.
     """
 
     inputs: Any
@@ -72,18 +73,19 @@ class ImageBatch(NamedTuple):
 
     @property
     def size(self) -> int:
-        """S."""
+        """S, the number of images."""
         return len(jax.tree.leaves(self.inputs)[0])
 
 
 class StepResult(NamedTuple):
-    """The results for the S images of a batch, 0 for images that were not learned from.
+    """The results for the S images of a batch; those of images that were not learned from are 0.
 
     Attributes:
-      infos: the info of each learner by the name of its layer, (S, ...); of minibatch learners, of minibatches.
-      decisions: (S,) int32, -1 if the network is silent; only if layers learn supervised.
-      winners: the features of the winners, (S, k) int32, by the name of the layer, for the `default_figures` of custom
-        learners; None if there are none.
+      infos: the info of each learner, keyed by the name of its layer, (S, ...); a minibatch learner has one info for
+        each minibatch instead of each image.
+      decisions: (S,) int32, the decisions, -1 if the network is silent; None unless supervised layers learn.
+      winners: the features of the winners, (S, k) int32, keyed by the name of the layer, from which the
+        `default_figures` of custom learners are computed; None if no learner has these figures.
     """
 
     infos: dict[str, Any]
@@ -126,7 +128,7 @@ def learning_program(learn: Callable[..., Any], phase: Phase, mesh: Mesh) -> Any
 
 
 def forget_programs() -> None:
-    """Forgets compiled programs, so that the seconds of the next training are with all compilation."""
+    """Forgets compiled programs, so that the times of the next training run include all compilation."""
     PROGRAMS.clear()
     for cache in (learning_program, mapping_program):
         cache.cache_clear()
@@ -308,18 +310,21 @@ class _Passed(NamedTuple):
 
 
 class Supervised(NamedTuple):
-    """How all supervised layers learn from an image, and when their learners adapt.
+    """Trains all supervised layers on one image at a time, and lets their learners adapt after each interval.
 
     Attributes:
-      phase: names these layers.
-      model: the network; the layers of a carry replace its own.
+      phase: the phase; its `layers` are the supervised layers that learn.
+      model: the network; the layers of a carry replace the layers of the same name.
     """
 
     phase: Phase
     model: Model
 
     def respond(self, carry: Carry, image: Any, label: jax.Array) -> _Passed:
-        """Passes an image forward, one of the inputs of an `ImageBatch`."""
+        """Computes the responses of the supervised layers to an image of class `label`, and the decision.
+
+        `image` is one of the `inputs` of an `ImageBatch`.
+        """
         model = self.model.updated(carry.layers)
         known = activations_of(image, self.phase.first)
         inputs: dict[str, jax.Array] = {}
@@ -335,13 +340,14 @@ class Supervised(NamedTuple):
         return _Passed(inputs, responses, decide(model.network.decision, spikes, model.network.classes))
 
     def update(self, carry: Carry, label: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
-        """Learns from an image of class `label`, given what `respond` returned."""
+        """Learns from an image of class `label`; `passed` is the result of `respond` for this image."""
         return self._update(carry, passed, label, functools.partial(outcome, label=label))
 
     def update_by_reward(self, carry: Carry, reward: jax.Array, passed: _Passed) -> tuple[Carry, StepResult]:
-        """As `update` without a label: `reward`, () int32, is 1 where the decision was right, -1 wrong, 0 neither.
+        """Learns like `update`, but from a reward instead of a label.
 
-        A layer that voted otherwise than the network decided learns nothing.
+        `reward`, () int32, is 1 if the decision was right, -1 if it was wrong, and 0 if it was neither. A layer whose
+        vote differs from the network's decision does not learn.
         """
 
         def of_vote(vote: jax.Array) -> jax.Array:
@@ -352,7 +358,7 @@ class Supervised(NamedTuple):
     def _update(
         self, carry: Carry, passed: _Passed, label: jax.Array, reward_of: Callable[[jax.Array], jax.Array]
     ) -> tuple[Carry, StepResult]:
-        """Learns from an image, given the reward of a vote."""
+        """Learns from an image; `reward_of` gives the reward, () int32, for a vote."""
         votes = dict(zip(self.model.network.names[self.model.last], passed.decided.votes, strict=True))
         decision = passed.decided.decision
         layers: dict[str, Layer] = {}
@@ -371,15 +377,15 @@ class Supervised(NamedTuple):
         return Carry(layers, states, counts), StepResult(infos, decision, winners or None)
 
     def turns(self, counts: Any, ahead: int = 0) -> dict[str, Any]:
-        """Whether each layer learns in this interval, or in one ahead, () bool by name."""
-        # As in aidinattar/snn: the first layer learns in every other interval of epoch 0 and, since the sum is above 0
-        # from then on, never again.
+        """Whether each layer learns in the current interval, or `ahead` intervals later; () bool, keyed by name."""
+        # As in aidinattar/snn, the first layer learns in every other interval of epoch 0. In later epochs the sum is
+        # above 0, so that this layer never learns again.
         first = counts.epoch + (counts.interval + ahead) % 2 == 0
         names = self.phase.layers
         return {name: not self.phase.by_turns or (first if name == names[0] else ~first) for name in names}
 
     def count_outcomes(self, carry: Carry, outcomes: jax.Array, images: Any) -> tuple[Any, DecisionCounts]:
-        """Counts the outcomes of some images, and ends the interval after its last image: new states and counts."""
+        """Counts the outcomes of some images, and ends the interval if it is full; returns new states and counts."""
         counts = carry.counts
         right = jnp.sum(outcomes > 0, dtype=jnp.int32)
         wrong = jnp.sum(outcomes < 0, dtype=jnp.int32)
@@ -389,11 +395,12 @@ class Supervised(NamedTuple):
         return self._end_interval(counts.seen >= self.phase.adapt_every, carry._replace(counts=counts))
 
     def _end_interval(self, last: jax.Array, carry: Carry) -> tuple[Any, DecisionCounts]:
-        """Ends an interval if `last`; of layers that learn by turns, only those of the next interval adapt."""
+        """Ends the interval if `last`; if layers learn by turns, only layers that learn in the next interval adapt."""
         counts = carry.counts
         zero = jnp.zeros_like(counts.seen)
         adapted = {}
-        # As in aidinattar/snn, the rates adapt by the turn of the next interval, not by that of the one that ends.
+        # As in aidinattar/snn, the rates that adapt belong to the layers that learn in the next interval; the layers of
+        # this interval keep theirs.
         for name, turn in self.turns(counts, ahead=1).items():
             state = carry.states[name]
             learner = carry.layers[name].conv.last_learner
@@ -402,18 +409,21 @@ class Supervised(NamedTuple):
         return where(last, after, (carry.states, counts))
 
     def end_epoch(self, carry: Carry, last: jax.Array) -> Carry:
-        """The carry, after an epoch if `last`: its last interval may be short."""
+        """The carry after the epoch, if `last`; its last interval, which may be shorter, then ends too."""
         states, counts = self._end_interval(last & (carry.counts.seen > 0), carry)
         return end_epoch(self.phase, Carry(carry.layers, states, counts._replace(epoch=counts.epoch + last)), last)
 
 
 def where(condition: jax.Array, new: Any, old: Any) -> Any:
-    """`jnp.where` of two trees."""
+    """Applies `jnp.where` to the leaves of two trees of the same structure."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), new, old)
 
 
 def is_pair(phase: Phase, network: Network) -> bool:
-    """Whether a layer with `WTA` and the deciding layer learn by `RSTDP`, and no other layer lies on their way."""
+    """Whether a phase trains a `WTA` layer and, directly after it, the deciding layer, both by `RSTDP`.
+
+    The other conditions of the native call by which `learn_pair` trains them must also be met.
+    """
     last = len(network.stages) - 1
     if phase.first != last - 1 or len(phase.layers) != 2:
         return False
@@ -431,7 +441,7 @@ def is_pair(phase: Phase, network: Network) -> bool:
 
 
 def learn_pair(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
-    """As `learn_supervised`, of two layers that are a pair: on a CPU both learn in one compiled call."""
+    """Trains the two layers of a pair, see `is_pair`, as `learn_supervised` does; on a CPU, in one native call."""
 
     def run_native(carry: Carry, model: Model, batch: ImageBatch) -> tuple[Carry, StepResult]:
         def learn(carry: Carry, turns: Mapping[str, Any], images: Images) -> tuple[dict[str, Layer], Any, StepResult]:
@@ -449,7 +459,7 @@ def learn_pair(phase: Phase, carry: Carry, model: Model, batch: ImageBatch) -> t
 def _learn_both(
     phase: Phase, carry: Carry, model: Model, turns: Mapping[str, Any], images: Images
 ) -> tuple[dict[str, Layer], StepResult]:
-    """Both layers learn from the images of one interval."""
+    """Trains both layers on the images of one interval in a native call; returns them by name, and the results."""
     earlier, last = phase.layers
     before = carry.layers[earlier]
     deciding = carry.layers[last]

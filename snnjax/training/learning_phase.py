@@ -1,4 +1,4 @@
-"""A phase in which layers learn: how it begins, its batches of images, and what its program has learned so far."""
+"""A phase in which layers learn: its beginning, its batches of images, and the state of its learning."""
 
 import dataclasses
 import functools
@@ -24,11 +24,11 @@ from snnjax.training.state import Settings, TrainState
 from snnjax.training.timer import Timer
 
 ALIGNED = 64
-"""Batches of a multiple of this begin where a CPU device uses them without a copy, see `files.empty`."""
+"""A CPU device uses batches without a copy if their size is a multiple of this number, see `files.empty`."""
 
 
 def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: Any) -> "LearningPhase":
-    """A phase before its first epoch, given the `StageCache.inputs` of the stages that learn in it."""
+    """The phase, ready for its first epoch or resumed; `inputs` are the `StageCache.inputs` of its learning layers."""
     models = job.models(states)
     carries = []
     for index, state in enumerate(states):
@@ -52,15 +52,15 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
 
 
 def _resumed(carry: Carry, arrays: Mapping[str, np.ndarray]) -> Carry:
-    """The carry of a new phase with the `arrays` of learners and counts that were saved within it, by path."""
+    """The carry of a resumed phase: `carry` with the saved learner states and counts, `arrays`, keyed by path."""
     learners = with_leaves(carry.states, arrays)
     return carry._replace(states=learners, counts=with_leaves(carry.counts, arrays, "counts"))
 
 
 def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
-    """What network `index` has learned, and the new states of its learners, before the first image of a phase."""
+    """The carry of network `index` before the first image of the phase: its layers and new learner states."""
     phase = job.phases[state.phase]
-    images_seen = 0  # by earlier layers of the stage
+    images_seen = 0  # the number of images from which the stage has learned in earlier phases
     if not phase.supervised:
         earlier = [other for other in job.phases[: state.phase] if other.first == phase.first]
         images_seen = sum(other.epochs * other.images for other in earlier)
@@ -71,9 +71,10 @@ def carry_at_start(job: Job, state: TrainState, index: int) -> Carry:
 def begin_learning(
     phase: Phase, all_layers: Mapping[str, Any], seed: int, images_seen: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The layers that learn in a phase, within their bounds, and the states of their learners before the first image.
+    """The layers that learn in a phase, and the states of their learners before the first image, keyed by layer name.
 
-    `all_layers` are those of the network; `images_seen` is that of `Learner.init`.
+    The weights are clipped to the bounds of the learners. `all_layers` are the layers of the network, and `images_seen`
+    is the argument of `Learner.init`.
     """
     layers = {name: _clip_weights(all_layers[name], phase) for name in phase.layers}
     learners = {}
@@ -85,8 +86,8 @@ def begin_learning(
 
 
 def _clip_weights(layer: Any, phase: Phase) -> Any:
-    """The layer with weights within the bounds of the learner that learns in a phase, if it has any."""
-    # A layer may learn by several rules in turn, whose bounds may differ: those of the rule of this phase apply.
+    """The layer with its weights clipped to the bounds of the learner that is used in the phase, if it has bounds."""
+    # A layer may learn by several rules in turn, whose bounds may differ: the bounds of this phase's rule apply.
     bounds = layer.conv.each_learner[phase.learner].bounds
     if bounds is None:
         return layer
@@ -95,14 +96,14 @@ def _clip_weights(layer: Any, phase: Phase) -> Any:
 
 
 def _without_weights(model: Model, names: Iterable[str]) -> Model:
-    """The model without the weights of layers that learn, which are in the carry of their program."""
+    """The model without the weights of the layers `names`, which learn, because their program's carry holds them."""
     nothing: Any = np.zeros((0, 0, 0, 0), np.float32)
     return model.updated({name: dataclasses.replace(model.layers[name], weights=nothing) for name in names})
 
 
 def key_of(number: int, seed: int, learner: int = 0) -> np.ndarray:
     """The random key of learner number `learner` of layer `number`, (2,) uint32."""
-    # If a layer has several rules, each has its own key: with the same key they would draw the same numbers.
+    # If a layer has several rules, each rule has its own key: with the same key they would draw the same numbers.
     number += learner << 16
     if seed < 1 << 32:
         return np.array([number, seed], np.uint32)
@@ -119,10 +120,10 @@ def epoch_orders(
 
 
 def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray:
-    """The order in which images are shown: (images,) integers, (networks, images) if seeds differ.
+    """The order in which images are shown: (images,) integers, or (networks, images) if the seeds differ.
 
-    A number from `images` on stands for a mirror image. It depends on nothing but the seed, the numbers of phase and
-    epoch, and of images, so that a resumed training continues in the same order.
+    A number from `images` on stands for a mirror image. The order depends only on the settings, the seed, the numbers
+    of the phase and of the epoch, and the number of images, so that a resumed training run continues in the same order.
     """
 
     def of_seed(seed: int) -> np.ndarray:
@@ -137,14 +138,15 @@ def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: in
 
 @dataclasses.dataclass(frozen=True)
 class EpochImages:
-    """The images that an epoch learns from.
+    """The images that a phase learns from in each epoch.
 
     Attributes:
-      inputs: (N, C, H, W), or (networks, N, C, H, W); or of 2N images, see `shown_order`. Or a tree of such arrays.
+      inputs: (N, C, H, W), or (networks, N, C, H, W) if the inputs of the networks differ; with mirror images, 2N
+        instead of N, see `shown_order`. `Activations` hold several arrays of this kind.
       count: N, the number of images without their mirror images.
-      labels: (N,) int32 if layers learn from labels; otherwise None.
-      order: a function of the epoch that gives the `shown_order` of its images; None: the order of the data. A phase
-        learns from the images that are shown first, if it learns from fewer than N.
+      labels: (N,) int32, the classes, if layers learn from labels; otherwise None.
+      order: a function of the epoch that returns the `shown_order` of its images; None for the order of the data. A
+        phase that learns from fewer than N images learns from the images that are shown first.
     """
 
     inputs: Any
@@ -153,20 +155,20 @@ class EpochImages:
     order: Callable[[int], np.ndarray] | None = None
 
     def order_in(self, epoch: int) -> np.ndarray | None:
-        """The order of the images in an epoch, as of `shown_order`; None: the order of the data."""
+        """The order of the images in an epoch, see `shown_order`; None for the order of the data."""
         return None if self.order is None else self.order(epoch)
 
     def numbers(self, order: np.ndarray | None) -> np.ndarray:
-        """The numbers of the images in this order, without regard to mirroring."""
+        """The numbers of the images in the given order; a mirror image has the number of its original."""
         return np.arange(self.count) if order is None else order % self.count
 
 
 class BatchRange(NamedTuple):
-    """Which images of an epoch one call of a program learns from.
+    """The range of images of an epoch from which one call of a program learns.
 
     Attributes:
-      start: the number of the first one.
-      stop: the number after that of the last one.
+      start: the number of the first image.
+      stop: the number of the last image plus one.
     """
 
     start: int
@@ -174,15 +176,15 @@ class BatchRange(NamedTuple):
 
 
 class LearningPhase:
-    """A phase with all that its epochs need; `loop.run_epoch` runs them one after the other.
+    """A phase with everything that its epochs need; `loop.run_epoch` runs one epoch.
 
     Attributes:
-      phase: the layers that learn, and from how many images.
-      placement: puts networks and images on the devices.
+      phase: the layers that learn, and the number of images.
+      placement: places networks and images on the devices.
       images: the images of an epoch.
-      program: learns from a batch, see `learning.learning_program`.
-      carry: the stacked carry of the layers that learn; an epoch continues from that of the epoch before.
-      model: the stacked network without the weights of these layers; None if only the layer is needed.
+      program: the jitted function that learns from a batch, see `learning.learning_program`.
+      carry: the stacked carries of the networks, which pass from batch to batch and from epoch to epoch.
+      model: the stacked networks without the weights of the layers that learn; None if a layer learns by itself.
       timer: measures the program.
       batches: the batches of an epoch.
     """
@@ -197,11 +199,11 @@ class LearningPhase:
         model: Any,
         images: EpochImages,
     ):
-        """`learn` is one of the functions of `snnjax.training.learning`; trees are stacked."""
+        """`learn` is one of the functions of `snnjax.training.learning`; `carry` and `model` are stacked by network."""
         self.placement = placement
         self.phase = phase
         self.images = images
-        compiled = phase._replace(name="", epochs=0)  # programs do not depend on these
+        compiled = phase._replace(name="", epochs=0)  # programs do not depend on these fields
         self.program = learning_program(learn, compiled, placement.learning_mesh)
         self.carry = place(carry, placement.learning_mesh, NETWORKS)
         self.model = place(model, placement.learning_mesh, NETWORKS)
@@ -212,9 +214,9 @@ class LearningPhase:
         self._kept = {batch.start: self._place_batch(batch.start) for batch in self.batches} if once else {}
 
     def learn_batch(self, batch: BatchRange, first: int, order: np.ndarray | None) -> tuple[StepResult, int]:
-        """Learns from the images of a batch from number `first` on: their results, and how many decisions are correct.
+        """Learns from a batch, beginning with image `first`; returns the results and the number of correct decisions.
 
-        The carry becomes the one after these images. `order` is that of all images of the epoch.
+        The method replaces `carry`. `order` is the order of all images of the epoch, or None.
         """
         begin = time.perf_counter()
         per_network, shared = self._kept.get(batch.start) or self._place_batch(batch.start, order)
@@ -230,7 +232,7 @@ class LearningPhase:
         return result, self._correct(result, first, batch.stop, order)
 
     def _place_batch(self, start: int, order: np.ndarray | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The images from number `start` in this order: fields of `ImageBatch`, per network and shared."""
+        """The batch that begins with image `start`, as fields of `ImageBatch`: per network, and shared."""
         per_network: dict[str, Any] = {}
         shared: dict[str, Any] = {}
         orders_differ = order is not None and order.ndim == 2
@@ -246,7 +248,7 @@ class LearningPhase:
         return per_network, shared
 
     def _correct(self, result: StepResult, first: int, stop: int, order: np.ndarray | None) -> int:
-        """How many decisions on images `first` to before `stop` are correct; 0 if there are no decisions."""
+        """The number of correct decisions on the images `first` to `stop` - 1; 0 if there are no decisions."""
         if result.decisions is None:
             return 0
         check_decisions(result.decisions, self.model.network.classes)
@@ -262,19 +264,19 @@ class LearningPhase:
         return result._replace(decisions=np.take_along_axis(result.decisions, back, axis=1))
 
     def test(self, timer: Timer, inputs: Any) -> np.ndarray:
-        """Decisions on other images, (networks, N) int32, by the present weights of supervised layers.
+        """The decisions on images that may differ from `images`, (networks, N) int32, with the current weights.
 
-        `inputs` are those of the phase for these images.
+        `inputs` are the inputs of the phase for these images, and `timer` measures the call.
         """
         model = self.model.updated(self.carry.layers)
         return self.placement.map(timer, decide_batch, model, activations_of(inputs, self.phase.first), scores=False)[0]
 
 
 def batches_of(phase: Phase) -> list[BatchRange]:
-    """The batches of an epoch, about as large as `BATCH_SIZES` says, so that few images are padded.
+    """The batches of an epoch, of about the size in `devices.BATCH_SIZES`, chosen so that few images are padded.
 
-    The first is the largest. They begin where images that share weights, or a minibatch, begin. Of layers that adapt
-    after an interval of `adapt_every` images, each batch ends with an interval or lies within one.
+    The first batch is the largest. A batch begins with a minibatch, or with a group of images that share weights. If
+    layers adapt after an interval of `adapt_every` images, each batch consists of whole intervals or lies within one.
     """
     about = devices.BATCH_SIZES["learned"]
     total = phase.images
@@ -295,12 +297,16 @@ def batches_of(phase: Phase) -> list[BatchRange]:
 
 
 def _round_up(count: int, unit: int) -> int:
-    """The least multiple of a unit that is at least the count."""
+    """The smallest multiple of `unit` that is not smaller than `count`."""
     return -(-count // unit) * unit
 
 
 def joined(results: Sequence[StepResult], before: Sequence[Mapping[str, np.ndarray]]) -> StepResult:
-    """The results for the images of several batches, and `before` them, by path for each network."""
+    """Concatenates the results of several batches along their images, after the results `before`.
+
+    `before` holds, for each network, the saved results of earlier images, keyed by path. Raises InputError if their
+    paths differ from the paths of `results`.
+    """
     if before:
         expected = leaves(results[0]).keys()
         for arrays in before:

@@ -32,22 +32,23 @@ from snnjax.training.state import Callback, Settings, States, TrainState
 from snnjax.training.timer import Timer
 
 State = TypeVar("State", TrainState, States)
-"""The state of one network, or a list of one state of each of several."""
+"""The state of one network, or a list with the state of each of several networks."""
 
 
 SAVE_INTERVAL_S = 30.0
-"""Seconds between two states that are saved within an epoch."""
+"""The time between two saves within an epoch, in seconds."""
 
 
 class Trainer:
-    """Trains a network on a data set, or several that differ only in numbers and seeds, side by side.
+    """Trains a network on a data set, or several networks side by side that differ only in numbers and seeds.
 
-    `run` continues from any state that it has left. Several networks stop together: `settings.patience` must be 0.
+    `run` continues from any state that an earlier `run` has saved. Several networks stop together, so that
+    `settings.patience` must be 0.
 
     Attributes:
-      job: what is trained: networks, data, settings and phases.
-      warm_start: what the training starts with, from a trained network; None: only initial weights.
-      cache: of the inputs of each stage.
+      job: the networks, the data, the settings and the phases of the training run.
+      warm_start: the layers of a trained network that the run starts with; None if it starts with initial weights.
+      cache: keeps the inputs of each stage.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Trainer:
 
     @property
     def network(self) -> Network:
-        """The network before it learns; of several, the first."""
+        """The network before it learns; the first one if there are several."""
         return self.job.network
 
     @property
@@ -106,12 +107,12 @@ class Trainer:
 
     @property
     def settings(self) -> Settings:
-        """The settings of the training."""
+        """The settings of the training run."""
         return self.job.settings
 
     @property
     def callback(self) -> Callback:
-        """Receives the training's events; another one may be set."""
+        """The callback that receives the events of the training run; it can be replaced."""
         return self.job.callback
 
     @callback.setter
@@ -119,7 +120,7 @@ class Trainer:
         self.job.callback = callback
 
     def _learned_before(self) -> list[str]:
-        """The layers that learn thresholds or moments, and are given one for each feature or channel to begin with."""
+        """The layers that learn thresholds or moments although they already have one per feature or channel."""
         learned = {name for phase in self.job.phases if phase.epochs for name in phase.layers}
         if self.warm_start is not None:
             learned -= self.warm_start.weights.keys()
@@ -142,12 +143,13 @@ class Trainer:
         return state
 
     def run(self, state: State, save: Callable[[State], None] = lambda state: None, phases: int | None = None) -> State:
-        """Trains to the end from a state, or from one of each network, all in the same phase; changes and returns it.
+        """Trains to the end, starting from a state; changes this state and returns it.
 
-        `save` is called with it after each epoch and phase, and within an epoch every `SAVE_INTERVAL_S` seconds, when
-        `state.shown` is above 0. Before that, raises DivergedError if a learner has led weights or numbers out of
-        their range, InputError if another component is wrong. `phases` is the number of the job's phases after
-        which to stop; None: all.
+        For several networks, `state` is a list with one state per network, all in the same phase. `save` is called with
+        it after each epoch and phase, and every `SAVE_INTERVAL_S` seconds within an epoch, when `state.shown` is above
+        0. Before a state is saved, DivergedError is raised if a learner has led weights or numbers out of their range,
+        and InputError if another component is wrong. `phases` is the number of phases of the job after which to stop;
+        by default all phases are run.
         """
         states: Any = [state] if isinstance(state, TrainState) else state
         keep = functools.partial(save, state)
@@ -210,7 +212,7 @@ class Trainer:
         """Whether a phase has had all its epochs, or has not improved for too long."""
         state = states[0]
         patience = self.job.settings.patience if phase.supervised else 0
-        # As in aidinattar/snn, a training stops once its best epoch lies more than `patience` epochs back, not as many.
+        # As in aidinattar/snn, a run stops once its best epoch lies more than `patience` epochs back.
         return state.done >= phase.epochs or 0 < patience < state.done - 1 - state.best_epoch
 
     def _inputs(self, phase: Phase, states: States) -> dict[str, Any]:
@@ -352,7 +354,7 @@ class Trainer:
         return names
 
     def sequential_layers(self, state: TrainState) -> list[str]:
-        """Layers that learn from now on from one image at a time on an accelerator, which is slow, with their rules."""
+        """The layers, with their rules, that will learn from one image at a time on an accelerator, which is slow."""
         if self.job.placement.platform == "cpu":
             return []
         convs = {name: conv for _, name, conv in self.job.network.layers()}
@@ -364,7 +366,7 @@ class Trainer:
 
 
 def _with_rule(name: str, conv: Conv, phase: Phase) -> str:
-    """The layer of this name, with the rule by which it learns in a phase."""
+    """The name of a layer, followed by the rule by which it learns in a phase."""
     return f"{name} ({type(conv.each_learner[phase.learner]).__name__})"
 
 
@@ -376,17 +378,17 @@ def run_epoch(
     report: Callable[[int, int], None] = lambda images, correct: None,
     save: Callable[[int, dict[str, np.ndarray]], None] = lambda images_done, results: None,
 ) -> tuple[Carry, StepResult]:
-    """Learns from the images of an epoch: the carry, and the results for each image, NumPy (networks, N, ...).
+    """Learns from the images of an epoch; returns the carry and the results, NumPy arrays (networks, N, ...).
 
-    Infos are in the order in which the images were shown, decisions in that of the data.
+    Infos are in the order in which the images were shown, decisions in the order of the data.
 
     Args:
-      learning_phase: the phase; its carry is that of the epoch before, and then that of this one.
-      epoch: the number of the epoch, from 0.
+      learning_phase: the phase; its carry is replaced by the one after this epoch.
+      epoch: the number of the epoch, counted from 0.
       images_done: the number of images that an interrupted epoch has learned from already.
       before: the results for these images, by network and path.
-      report: is called with the numbers of images done and of correct decisions among them.
-      save: is called every `SAVE_INTERVAL_S` seconds, between batches, with how many images are done and their results.
+      report: is called after each batch with the number of its images and of the correct decisions on them.
+      save: is called between batches, every `SAVE_INTERVAL_S` seconds, with the number of images done and the results.
     """
     before = before if images_done else ()
     order = learning_phase.images.order_in(epoch)

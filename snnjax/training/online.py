@@ -25,10 +25,10 @@ class Rules(NamedTuple):
     """How a stream learns.
 
     Attributes:
-      phase: names the layers that learn, and says after how many images supervised learners adapt.
-      backend: that computes, "xla" or "native".
-      memory: M, the newest images of each class, which are kept.
-      replays: images of the memory that are learned again after each image.
+      phase: the layers that learn, and the number of images after which supervised learners adapt.
+      backend: the back end that computes, "xla" or "native".
+      memory: M, the number of images that are kept of each class, the newest ones.
+      replays: the number of images from the memory that are learned again after each image.
     """
 
     phase: Phase
@@ -52,7 +52,7 @@ class Memory(NamedTuple):
 
     @property
     def places(self) -> int:
-        """Images of each class that the memory can hold."""
+        """The number of images of each class that the memory can hold."""
         return np.shape(jax.tree.leaves(self.inputs)[0])[1]
 
 
@@ -61,7 +61,7 @@ class StreamState(NamedTuple):
 
     Attributes:
       carry: the layers that learn, the states of their learners, and the `DecisionCounts` of decisions.
-      memory: of earlier images; None where there is none.
+      memory: the memory of earlier images; None if none are kept.
     """
 
     carry: Carry
@@ -81,7 +81,7 @@ def empty_memory(rules: Rules, network: Network, key: np.ndarray) -> Memory:
 
 
 def _entering(network: Network, first: int) -> tuple[int, ...]:
-    """The outputs that layers from stage `first` on are computed from; () where what this one reads is enough."""
+    """The outputs that layers from stage `first` on are computed from; () if the input of this stage is enough."""
     return network.graph.outputs_entering(first, len(network.stages) - 1)
 
 
@@ -99,7 +99,7 @@ def _by_back_end(function: Callable[..., Any]) -> Callable[..., Any]:
 @functools.partial(jax.jit, static_argnums=0)
 @_by_back_end
 def last_inputs(rules: Rules, model: Model, images: jax.Array) -> jax.Array:
-    """What the deciding layers read of images, (N, C, H, W)."""
+    """The inputs of the deciding layers for images, (N, C, H, W) latencies."""
 
     def of_image(image: jax.Array) -> jax.Array:
         return model.forward(model.encode(image))
@@ -112,9 +112,13 @@ def last_inputs(rules: Rules, model: Model, images: jax.Array) -> jax.Array:
 def learn_images(
     rules: Rules, model: Model, state: StreamState, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, StreamState]:
-    """Learns from images in their order; layers that do not learn take as many at once as the device does."""
+    """Learns from each image in turn; returns the decisions made before learning, (N,) int32, and the new state.
+
+    Layers that do not learn process the images in groups, as large as the device processes at once. The label -1 stands
+    for an image that is only decided.
+    """
     size = min(at_once(), len(images))
-    learn = one_by_one(functools.partial(_learn, rules))  # each stream gives the same bits as without the other streams
+    learn = one_by_one(functools.partial(_learn, rules))  # so that a stream's bits do not depend on the other streams
 
     def learn_group(state: StreamState, group: Any) -> tuple[StreamState, jax.Array]:
         images, labels = group
@@ -136,6 +140,10 @@ def learn_images(
 def learn_reward(
     rules: Rules, model: Model, state: StreamState, image: jax.Array, reward: jax.Array
 ) -> tuple[jax.Array, StreamState]:
+    """Learns from the reward for the decision on one image; returns the decision, () int32, and the new state.
+
+    `reward` is that of `Supervised.update_by_reward`.
+    """
     learn = one_by_one(functools.partial(_learn_reward, rules))
     return learn(model, state, _inputs(rules, model, image), reward)
 
@@ -153,6 +161,7 @@ def _learn_reward(
 @functools.partial(jax.jit, static_argnums=0)
 @_by_back_end
 def end_epoch(rules: Rules, model: Model, state: StreamState) -> StreamState:
+    """The state after an epoch, which the learners have ended."""
     return state._replace(carry=_rule(rules, model).end_epoch(state.carry, jnp.bool_(True)))
 
 
@@ -161,7 +170,7 @@ def _rule(rules: Rules, model: Model) -> Supervised:
 
 
 def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:
-    """What the layers that learn are computed from: the input of the first, or else `Activations` outputs before it."""
+    """The inputs of the layers that learn, for one image: see `ImageBatch.inputs`."""
     known = Activations({0: model.encode(image)})
     first = rules.phase.first
     outputs = _entering(model.network, first)
@@ -174,7 +183,7 @@ def _inputs(rules: Rules, model: Model, image: jax.Array) -> Any:
 def _learn(
     rules: Rules, model: Model, state: StreamState, inputs: Any, label: jax.Array
 ) -> tuple[jax.Array, StreamState]:
-    """Decides on an image, then learns from it, and again from some in the memory; -1: only decides."""
+    """Decides on an image, then learns from it and from replayed images; if the label is -1, it only decides."""
     rule = _rule(rules, model)
     passed = rule.respond(state.carry, inputs, label)
 
@@ -206,7 +215,7 @@ def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tup
 
 
 def _store(rules: Rules, memory: Memory, inputs: Any, label: jax.Array) -> Memory:
-    """The memory with one image more, in place of the oldest of its class."""
+    """The memory with one more image, which replaces the oldest one of its class if the memory is full."""
     place = memory.counts[label] % rules.memory
     kept = jax.tree.map(lambda x, new: x.at[label, place].set(new), memory.inputs, inputs)
     return Memory(kept, memory.counts.at[label].add(1), memory.key)

@@ -19,14 +19,14 @@ BOTH = PartitionSpec("networks", "images")
 
 
 class Placement:
-    """Networks of one structure on the devices; trees of them have a leading axis of networks, also of a single one.
+    """Networks of one structure on the devices; trees of them have a leading axis of networks, even for one network.
 
     They learn on as many devices as there are networks; images of a single network that does not learn are spread over
     all devices. Images are (N, ...), or (networks, N, C, H, W) if each network has its own latencies.
 
     Attributes:
-      count: of the networks.
-      platform: of the devices, such as "cpu".
+      count: the number of networks.
+      platform: the platform of the devices, such as "cpu".
       mapping_mesh: the mesh of programs that do not learn.
       learning_mesh: the mesh of programs that learn.
     """
@@ -40,7 +40,7 @@ class Placement:
         self.mapping_mesh = self.learning_mesh if count > 1 else Mesh(local_devices[None], axes)
 
     def stack(self, trees: Sequence[Any]) -> Any:
-        """The trees of all networks as one; the last one is repeated to fill the devices."""
+        """Stacks the trees of all networks into one tree; the last one is repeated to fill the devices."""
         padded = [*trees, *[trees[-1]] * (-len(trees) % self.learning_mesh.size)]
         leaves = [np.stack(arrays) for arrays in zip(*map(jax.tree.leaves, padded), strict=True)]
         return jax.tree.unflatten(jax.tree.structure(trees[0]), leaves)
@@ -51,9 +51,10 @@ class Placement:
         return [jax.tree.map(lambda x, index=index: x[index], tree) for index in range(self.count)]
 
     def place_images(self, values: Any, start: int, size: int, mesh: Mesh, order: np.ndarray | None = None) -> Any:
-        """Puts `size` images of an array or a tree from number `start` on the devices of a mesh, filled up with zeros.
+        """Puts `size` images, from number `start` on, on the devices of a mesh, padded with zeros.
 
-        They come in the given `order`, if any: (N,), or (networks, N) if orders differ.
+        `values` is an array or a tree of arrays. Images are taken in `order`, if it is given: (N,), or (networks, N) if
+        orders differ.
         """
         if not isinstance(values, np.ndarray):
             return jax.tree.map(lambda x: self.place_images(x, start, size, mesh, order), values)
@@ -87,11 +88,11 @@ class Placement:
         at_least: int = 0,
         **static: Any,
     ) -> Any:
-        """`function` of (model, images, **static), such as those of `snnjax.networks.batches`, batch by batch.
+        """Computes `function(model, images, **static)` batch by batch, for example one of `snnjax.networks.batches`.
 
         `images` are an array or a tree of arrays. Either each network has its own, or all networks share them.
-        Results are NumPy arrays of (networks, N, ...). `report` gets the number of images done, and 0. Fewer images
-        than `at_least` are filled up with zeros, for the program that so many images take.
+        Results are NumPy arrays (networks, N, ...). `report` is called with the number of images done, and 0. If there
+        are fewer than `at_least` images, they are padded with zeros, so that the program for that number is reused.
         """
         per_network = has_own(images)
         total = count_of(images)
@@ -99,7 +100,7 @@ class Placement:
         at_once = devices.BATCH_SIZES.get(self.platform, devices.BATCH_SIZES["gpu"])
         planned = max(total, at_least)
         batches = -(-planned // (at_once * sharing))
-        batch_size = -(-planned // (batches * sharing)) * sharing  # so that few are padded
+        batch_size = -(-planned // (batches * sharing)) * sharing  # so that few images are padded
         program = mapping_program(function, self.mapping_mesh, per_network, **static)
         models = place(models, self.mapping_mesh, NETWORKS)
         whole = None
@@ -128,22 +129,22 @@ def count_of(images: Any) -> int:
 
 
 def place(values: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-    """Puts arrays where a program takes them."""
+    """Puts arrays on the devices on which a program expects them."""
     return jax.device_put(values, NamedSharding(mesh, spec))
 
 
 def model_of(network: Network, weights: Mapping[str, Any]) -> Model:
-    """A network with its weights as the programs take it: all numbers of 32 bits."""
+    """A network with its weights, as programs expect it: all numbers have 32 bits."""
     return jax.tree.map(to_32_bits, Model.of(network, weights))
 
 
 def blank_model(network: Network) -> Model:
-    """As `model_of`, for use where only the shapes matter: the weights are 0."""
+    """A model as `model_of` returns it, but with weights of 0, for use if only shapes matter."""
     return model_of(network, {name: np.zeros(shape, np.float32) for name, shape in network.weight_shapes.items()})
 
 
 def to_32_bits(leaf: Any) -> Any:
-    """A number or an array as the programs take it: of 32 bits."""
+    """A number or an array as programs expect it, with 32 bits."""
     array = np.asarray(leaf)
     return array.astype(dict(f=np.float32, i=np.int32).get(array.dtype.kind, array.dtype))[()]
 

@@ -17,7 +17,7 @@ from snnjax.training.placement import Placement, count_of, has_own
 from snnjax.training.state import TrainState
 from snnjax.training.timer import Timer
 
-REPORTED_SIZE = 1e9  # bytes of latencies from which a diagnosis names their place
+REPORTED_SIZE = 1e9  # bytes; a diagnosis says where latencies are kept if they take at least this
 
 
 class StageCache:
@@ -32,12 +32,12 @@ class StageCache:
         self._last_joined: dict[Any, np.ndarray] = {}  # what the present stage reads, joined, by its key
 
     def clear(self, part: str | None = None) -> None:
-        """Drops what is kept, of a part or of all."""
+        """Drops the kept outputs of one part of the images, or of all parts."""
         self._kept = {name: kept for name, kept in self._kept.items() if part not in (None, name)}
         self._last_joined = {}
 
     def inputs(self, phase: Phase, part: str, states: Sequence[TrainState]) -> Any:
-        """What enters the layers that learn in a phase, of a part of the images.
+        """The inputs of the layers that learn in a phase, for a part of the images.
 
         These are the latencies that the phase's first stage reads, joined, or `Activations` if later stages read
         earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise; with
@@ -58,7 +58,7 @@ class StageCache:
     def _joined(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], stage: int
     ) -> np.ndarray:
-        """What a stage reads, joined; kept for its other phases."""
+        """The joined inputs of a stage, which are kept for its other phases."""
         graph = self.network.graph
         key = part, stage, self._key(states, stage)
         if key not in self._last_joined:
@@ -69,7 +69,7 @@ class StageCache:
         return self._last_joined[key]
 
     def _check_latencies(self, title: str, latencies: np.ndarray) -> None:
-        """Raises InputError if a custom part has returned later steps than there are; `title` ends its name."""
+        """Raises InputError if a custom part has returned later time steps than there are; `title` ends its name."""
         steps = self.network.time_steps
         largest = latencies.max()
         if largest > steps:
@@ -101,7 +101,7 @@ class StageCache:
         return {number: values for number, (_, values) in kept.items()}
 
     def _known(self, outputs: Mapping[int, np.ndarray], numbers: Iterable[int]) -> Activations:
-        """Some outputs, (networks, N, ...) all of them if one is."""
+        """Some outputs; if one of them is (networks, N, ...), all of them are."""
         known = {number: outputs[number] for number in numbers}
         if any(map(has_own, known.values())):
             shape = (len(self.job.networks),)
@@ -109,7 +109,7 @@ class StageCache:
         return Activations(known)
 
     def _encode(self, part: str, states: Sequence[TrainState]) -> None:
-        """Keeps the encoded images of a part, and those tested too, unless some outputs of them are kept."""
+        """Keeps the encoded images of a part, and the tested images, unless some of their outputs are kept."""
         parts = [part]
         decides = self.network.decision is not None
         if decides and part != self.job.data.tested and not self._kept.get(self.job.data.tested):
@@ -162,7 +162,7 @@ class StageCache:
         known: Activations,
         number: int,
     ) -> np.ndarray:
-        """`input_batch` or `output_batch` of what is known of the images of a part, (networks, N, C, H, W)."""
+        """`input_batch` or `output_batch`, computed for the images of a part, (networks, N, C, H, W)."""
         timer = Timer(title if part == self.job.unsupervised else f"{title}, {part}")
         self.job.callback.started(timer.name, count_of(known) * self.job.placement.count)
         packed = self.job.placement.stack(self.job.models(states))
@@ -172,7 +172,7 @@ class StageCache:
         return values
 
     def _key(self, states: Sequence[TrainState], stage: int) -> str:
-        """A digest of all that a stage's inputs depend on: the encoder, which may be fitted, and the layers before."""
+        """A digest of everything that a stage's inputs depend on: the encoder and the layers before."""
         names = [name for names in self.network.names[:stage] for name in names]
         models = self.job.models(states)
         leaves = jax.tree.leaves([(x.network.encoder, [x.layers[name] for name in names]) for x in models])

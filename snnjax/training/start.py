@@ -29,7 +29,7 @@ Names = tuple[str, ...]
 
 
 class WarmStart(NamedTuple):
-    """What a training starts with instead of initial weights: the layers of a trained network.
+    """What a training run starts with instead of initial weights: the layers of a trained network.
 
     Attributes:
       network: the network that is trained, with the encoder and the stages of the trained one that it shares.

@@ -181,13 +181,13 @@ class TrainState:
         for path, array in arrays.items():
             group, _, name = current_path(path).partition("/")
             if group not in cls._GROUPS:
-                raise InputError(f"the state of a training holds no array {path!r}")
+                raise InputError(f"the state of a training run has no array {path!r}")
             parts[cls._GROUPS[group]][name] = array
         for item in dataclasses.fields(cls):
             value = parts.setdefault(item.name, meta.get(item.name))
             kind: Any = get_origin(item.type) or item.type
             if not isinstance(value, kind):
-                raise InputError(f"the state of a training holds `{item.name}`, {kind.__name__}, got {shown(value)}")
+                raise InputError(f"the state of a training run has `{item.name}`, {kind.__name__}, got {shown(value)}")
         return cls(**parts)
 
     @property

@@ -118,7 +118,7 @@ class Sweep:
         for network, seed in zip(self.networks, self.seeds, strict=True):
             network.check_initial_weights(seed)
         self._seeded = [label | dict(seed=seed) for label, seed in zip(self.labels, self.seeds, strict=True)]
-        checks.equal("patience", self.settings.patience, 0, "a sweep compares whole trainings")
+        checks.equal("patience", self.settings.patience, 0, "a sweep compares whole training runs")
 
     def _check_numbers(self) -> None:
         """Raises InputError if a number that varies exists only with some of the varied components."""

@@ -13,7 +13,7 @@ PROGRAMS: dict[Any, Any] = {}  # by program, back end, and types of its argument
 
 
 class Timer:
-    """Adds up the images and seconds of a phase's programs, compilation apart."""
+    """Adds up the images and seconds of a phase's programs; compilation time is kept separately."""
 
     def __init__(self, name: str):
         self.name = name
@@ -26,7 +26,7 @@ class Timer:
         self.compile_seconds = 0.0
 
     def time_program(self, images: int, program: Any, *args: Any) -> Any:
-        """Runs a jitted function over this number of images, to its end; compiles it first, once for each shape."""
+        """Runs a jitted function over `images` images and waits for it; compiles it first, once for each shape."""
         start = time.perf_counter()
         leaves, structure = jax.tree.flatten(args)
         types = [(x.shape, x.dtype, getattr(x, "sharding", None)) for x in leaves]
@@ -47,7 +47,7 @@ class Timer:
         return result
 
     def time_call(self, images: int, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls a function of the host over this number of images."""
+        """Calls a function that runs on the host over `images` images."""
         start = time.perf_counter()
         result = function(*args)
         self.seconds += time.perf_counter() - start
@@ -55,7 +55,7 @@ class Timer:
         return result
 
     def add_to(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Adds to the record of this name, which a resumed phase continues; returns it."""
+        """Adds the measurements to the record of this name, which a resumed phase continues; returns the record."""
         record = next((x for x in records if x["name"] == self.name), None)
         if record is None:
             record = dict[str, Any](name=self.name)

@@ -1,7 +1,7 @@
 """The workers that train the groups of a sweep: an executor of `concurrent.futures`, or this process.
 
-The workers of one machine (`processes`, by loky) or of a cluster (`cluster`, by Dask) are for `Sweep.run` and
-`SweepFolder.run`, until the `with` block ends, which stops what is unfinished:
+The workers of one machine (`processes`, by loky) or of a cluster (`cluster`, by Dask) are passed to `Sweep.run` or
+`SweepFolder.run`. They exist until the `with` block ends, which stops all unfinished work:
 
 ```python
 with processes(4) as workers, SweepFolder("runs/sweep", sweep) as folder:
@@ -48,13 +48,13 @@ def _same(work: Work) -> Work:
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """Who trains the groups of a sweep.
+    """The workers that train the groups of a sweep.
 
     Attributes:
-      executor: trains groups elsewhere; None: this process trains one after the other.
-      count: groups that are trained at a time.
+      executor: trains groups elsewhere; None: this process trains one group after the other.
+      count: the number of groups that are trained at a time.
       share: turns the work, which holds the data, into the value that each task of the executor receives.
-      task: of the work and a group, carried out by the executor.
+      task: the function of the work and a group that the executor calls.
     """
 
     executor: Executor | None = None
@@ -63,7 +63,7 @@ class Workers:
     task: Callable[[Any, Group], Outcome] = _call
 
     def map(self, work: Work, groups: Sequence[Group], callback: Callback) -> Iterator[Outcome]:
-        """The outcomes of groups, in the order in which they end; after an error this process starts no other group."""
+        """Yields the outcomes of groups in the order in which they end; without an executor, stops after an error."""
         if self.executor is None:
             for group in groups:
                 callback.group_started(group)
@@ -105,10 +105,10 @@ def _train(
 
 @contextlib.contextmanager
 def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterator[Workers]:
-    """`count` processes, each on its own share of the cores that this one may use; raises OSError if one is killed.
+    """Starts `count` processes, each on its own share of this process's cores; raises OSError if one is killed.
 
-    They end where this process ends, also where it is killed. Processes on an accelerator would share its memory, so
-    take one there.
+    They end when this process ends, even if it is killed. Processes on an accelerator would share its memory, so use
+    only one process there.
     """
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -130,7 +130,7 @@ def processes(count: int, prepare: Callable[[], Any] = ON_ANY_DEVICE) -> Iterato
 
 @contextlib.contextmanager
 def _without_tracker_warnings() -> Iterator[None]:
-    """Keeps loky's tracker, a process, from warning that Ctrl-C has left semaphores, which it then removes."""
+    """Keeps the tracker process of loky from warning that Ctrl-C has left semaphores, which the tracker removes."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = f"{before},{TRACKER_FILTER}" if before else TRACKER_FILTER
     try:
@@ -158,7 +158,7 @@ def _read(path: Path) -> Work:
 
 
 def _follow(parent: int, folder: Path) -> None:
-    """Leaves Ctrl-C to the process that started this one, and ends where that one has ended, however it did."""
+    """Leaves Ctrl-C to the parent of this process, and ends this process once the parent has ended for any reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_after, args=(parent, folder), daemon=True).start()
 
@@ -182,10 +182,11 @@ def _prepare_process(folder: Path, count: int, prepare: Callable[[], Any]) -> No
 
 @contextlib.contextmanager
 def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: float = 10.0) -> Iterator[Workers]:
-    """The workers of a Dask scheduler, later ones too; Dask trains the group of a lost worker elsewhere.
+    """The workers of a Dask scheduler, including those that join later.
 
-    Raises MissingPackageError without distributed, OSError if no scheduler answers within `patience` seconds, has no
-    workers, or goes away, InputError if a worker takes several groups at a time.
+    If a worker is lost, Dask trains its group on another one. Raises MissingPackageError if the package distributed is
+    missing, OSError if no scheduler answers within `patience` seconds, or if it has no workers or goes away, and
+    InputError if a worker has several threads and so would train several groups at a time.
     """
     with optional_package("a scheduler needs distributed", "'snnjax[cluster]'"):
         from distributed import Client
@@ -209,7 +210,7 @@ def cluster(address: str, prepare: Callable[[], Any] = ON_ANY_DEVICE, patience: 
 
 @contextlib.contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keeps a logger from printing tracebacks where a connection is lost: one line is enough."""
+    """Keeps a logger from printing tracebacks if a connection is lost, because one line is enough."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -220,7 +221,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _workers(client: Any, address: str, patience: float) -> int:
-    """The number of workers, once there is one."""
+    """The number of workers, after waiting for the first one."""
     start = f"`dask worker {address} --nthreads 1`"
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=patience)
@@ -233,7 +234,7 @@ def _workers(client: Any, address: str, patience: float) -> int:
 
 
 def _on_cluster(client: Any, work: Work) -> Any:
-    """Sends the work once, and again where a worker that had it is lost."""
+    """Sends the work to the cluster once, and again if a worker that held it is lost."""
     from dask import config
 
     with config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):  # the data travel with the work
@@ -245,7 +246,7 @@ class Unwanted(Exception):
 
 
 class Watch(Callback):
-    """Raises Unwanted where Dask no longer waits for the task that this thread carries out."""
+    """Raises Unwanted if Dask no longer waits for the task that this thread carries out."""
 
     def started(self, phase: str, images: int) -> None:
         self.check()

@@ -63,7 +63,7 @@ def code_encoder(network: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
     shape |= dict(MAPS=maps, ROWS=rows, COLUMNS=columns, INPUTS=count)
     makers: dict[type, Any] = {Pixels: _pixels, OnOff: _on_off, Encoder: _ranked}
     made: CodeEncoder = makers[type(network.encoder)](network, shape)
-    most = max(count, int(np.prod(network.input_shapes[first_within(network)])))  # of what is sorted, once or twice
+    most = max(count, int(np.prod(network.input_shapes[first_within(network)])))  # sorted once or twice
     kind = unsigned(most)
     events: tuple[Buffer, ...] = (
         Buffer("events", kind, (most,), "Inputs that fire, in order of time."),
@@ -76,7 +76,7 @@ def code_encoder(network: Network, image_shape: tuple[int, ...]) -> CodeEncoder:
 
 
 def _pixels(network: Network, _: dict[str, int]) -> CodeEncoder:
-    """`Pixels`: a table of the latency of each value of a pixel."""
+    """The encoder `Pixels`: a table with the latency of each pixel value."""
     values = jnp.arange(256, dtype=jnp.uint8).reshape(16, 16)
     latencies = np.asarray(jax.jit(network.encoder)(values)).ravel()  # type: ignore[arg-type]
     table = Table("latency_of", "uint8_t", latencies, "The step at which a pixel fires, by its value.")
@@ -102,7 +102,7 @@ def _ranked(network: Network, shape: dict[str, int]) -> CodeEncoder:
     encoder: Any = network.encoder
     bank = _bank(encoder.bank, shape["PLANES"], encoder.bank.margin, encoder.scale)
     thresholds = programs.map_thresholds(encoder.bank)
-    table = Table("map_threshold", "float", thresholds, "Outputs below it are 0, by map.")
+    table = Table("map_threshold", "float", thresholds, "The threshold below which outputs become 0, by map.")
     buffers: tuple[Buffer, ...] = (
         Buffer("intensities", "float", (shape["INPUTS"],), "The strength of each input, 0 if it is silent."),
     )
@@ -127,15 +127,15 @@ def _normalisation(radius: int, shape: dict[str, int]) -> tuple[dict[str, str], 
         EPSILON=floating(EPSILON),
     )
     buffers = (
-        Buffer("normalised", "float", (rows * columns,), "A map, normalised."),
+        Buffer("normalised", "float", (rows * columns,), "The current map after normalisation."),
         Buffer("units", "float", (exact.parts,), "The unit of the integers of each part of a value."),
-        Buffer("column_sums", "int32_t", (exact.parts, columns), "Sums of a few rows, by part."),
+        Buffer("column_sums", "int32_t", (exact.parts, columns), "The sums of a few rows in each column, by part."),
     )
     return constants, buffers
 
 
 def _bank(bank: FilterBank, planes: int, margin: int, scale: float) -> CodeEncoder:
-    """The filters of a bank as integers, and the filter and factor of each map."""
+    """The filters of a bank with integer weights, and the filter and factor of each map."""
     kernels = filters.distinct_kernels(bank, 2 ** (filters.PIXEL_BITS + (planes - 1).bit_length()))
     taps: list[np.ndarray] = []
     units: list[float] = []

@@ -144,5 +144,5 @@ def time_buffers(network: Network, readout: CodeLayer) -> tuple[Buffer, ...]:
     shape = readout.buffers[0].shape
     return (
         Buffer("potentials_before", "uint32_t", shape, "Potentials before the current step."),
-        Buffer("crossings", "crossing", (network.classes,), "The earliest of each class, and the potential then."),
+        Buffer("crossings", "crossing", (network.classes,), "The earliest crossing of each class, with its potential."),
     )

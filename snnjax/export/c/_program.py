@@ -182,9 +182,10 @@ def _score_text(network: Network, learns: bool) -> tuple[str, ...]:
     """The lines that explain the score of a class, in a comment of the header that begins with other words."""
     if learns:
         return (
-            "The score of a class is the agreement of the image with the weights of its neuron of the",
-            "largest potential: 65536 (1 - d^2 / 2), where d is the distance between these weights and the image at a",
-            "length of 1. It is at most 65536, and 0 if it would be negative or if the image is blank.",
+            "The score of a class is the agreement of the image with the weights of the neuron that has",
+            "the largest potential in the class: 65536 (1 - d^2 / 2), where d is the distance between these weights",
+            "and the image scaled to length 1. It is at most 65536, and 0 if it would be negative or if the image is",
+            "blank.",
         )
     if network.stages[-1].ramped:
         return (

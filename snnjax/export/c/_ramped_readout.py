@@ -26,8 +26,8 @@ def ramped_readout(network: Network, layer: IntegerRampLayer, bits: int) -> Code
     assert conv.ramp is not None
     tables = (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
-        Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
-        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are shifted left by this, by feature."),
+        Table(f"{name}_thresholds", "int32_t", layer.threshold, "Values that are subtracted from sums, by feature."),
+        Table(f"{name}_shifts", "uint8_t", layer.shift, "The bits by which potentials are shifted left, by feature."),
         Table(f"{name}_synapses", unsigned(len(rows)), synapses, f"Features whose weight is not 0, by {_ORDER}."),
         _rises(conv.ramp.rises(network.time_steps).astype(np.uint8)),
     )

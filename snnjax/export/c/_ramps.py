@@ -94,10 +94,10 @@ def ramp_buffers(network: Network, ramps: list[CodeRamp]) -> list[Buffer]:
     ]
     return [
         *outputs,
-        Buffer("unpooled", "uint8_t", (neurons,), "The same for the neurons of a layer, before pooling."),
+        Buffer("unpooled", "uint8_t", (neurons,), "Steps that remain after each spike of a layer, before pooling."),
         Buffer("patches", "uint8_t", (in_row,), "The inputs of each position of a row."),
         Buffer("patch_sums", "uint32_t", (max(positions),), "The sum of the inputs of each position."),
-        Buffer("row_potentials", "int32_t", (neurons_in_row,), "Potentials above 0 of a row of neurons."),
+        Buffer("row_potentials", "int32_t", (neurons_in_row,), "The potentials of a row of neurons."),
     ]
 
 
@@ -122,7 +122,7 @@ def _tables(name: str, layer: IntegerRampLayer, weights: np.ndarray, offset: int
     """The tables of a layer whose packed weights are given."""
     return (
         Table(f"{name}_weights", "uint8_t", weights, f"Weights + {offset}, by feature, {_ORDER}."),
-        Table(f"{name}_thresholds", "int32_t", layer.threshold, "Subtracted from sums, by feature."),
-        Table(f"{name}_shifts", "uint8_t", layer.shift, "Potentials are shifted left by this, by feature."),
-        Table(f"{name}_levels", "int64_t", layer.levels, "Neurons fire if their potential reaches the level, by step."),
+        Table(f"{name}_thresholds", "int32_t", layer.threshold, "Values that are subtracted from sums, by feature."),
+        Table(f"{name}_shifts", "uint8_t", layer.shift, "The bits by which potentials are shifted left, by feature."),
+        Table(f"{name}_levels", "int64_t", layer.levels, "The level that a potential must reach to fire, by step."),
     )

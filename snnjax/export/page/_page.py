@@ -60,7 +60,7 @@ def page_of(
     `data.read_picture` does. Grey drawings have light ink, or dark ink if most of the pictures have a light background;
     `centred` ones are scaled and centred as `data.read_handwriting` does.
 
-    Raises InputError as `networks.quantise`, where pictures or labels do not fit, and for networks that the
+    Raises InputError as `networks.quantise` does, if pictures or labels do not fit, and for networks that the
     page cannot run: they must be chains of layers with a ramp, then of layers with thresholds from 0, the first of
     which may join the outputs of several stages by `Concatenate`, under `Earliest` or `Majority`, with the encoder
     `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
@@ -110,7 +110,7 @@ def teaching_page(
 
 
 def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
-    """The features of a network, with weights of so many bits, under a readout that has learned nothing."""
+    """The features of a network with `bits`-bit weights, and a readout that has learned nothing."""
     network = prototypes_on(trained.spiking_network())
     description = network.network
     check_features(description, "on a page")
@@ -325,7 +325,7 @@ def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
 
 
 def _seen(drawn: Drawn | None) -> dict[str, Any] | None:
-    """What each feature sees, as pictures in which 128 counts as nothing; None where it is not known."""
+    """What each feature sees, as pictures in which 128 stands for 0; None if this is not known."""
     if drawn is None:
         return None
     images = drawn.images

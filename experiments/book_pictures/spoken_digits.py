@@ -1,0 +1,37 @@
+"""The picture of the accuracies of examples/14_spoken_digits.py."""
+
+import numpy as np
+from book_tables.recorded import recorded
+from book_tables.spoken_digits import OFFICIAL
+
+from book_pictures import style
+from snnjax.app import plots
+
+MARKS = {
+    "linear": ("s", "0.5"),
+    "convolutional": ("^", style.GREEN),
+    "softhebb_narrow": ("D", style.OFF),
+    "local_narrow": ("o", style.ON),
+}
+"""The marker and the colour of each method."""
+
+
+def accuracies_by_split() -> bytes:
+    """Test accuracies of four methods on the official split, and for each speaker held out."""
+    record = recorded("spoken_digits")["accuracy"]
+    speakers = sorted(
+        (split for split in record["linear"] if split != OFFICIAL),
+        key=lambda speaker: -np.mean(record["linear"][speaker]),
+    )
+    splits = [OFFICIAL, *speakers]
+    figure = style.sheet(3.0)
+    axis = figure.subplots()
+    for method, (marker, color) in MARKS.items():
+        values = [np.mean(record[method][split]) for split in splits]
+        axis.plot(values, range(len(splits)), marker, color=color, label=method)
+    axis.set(xlabel="test accuracy, %", ylim=(len(splits) - 0.5, -0.5))
+    axis.set_yticks(range(len(splits)), [OFFICIAL, *(f"speaker {speaker}" for speaker in speakers)])
+    axis.axhline(0.5, color="0.8", linewidth=0.8)
+    axis.grid(alpha=0.3, axis="x")
+    axis.legend(loc="upper left")
+    return plots.png(figure)
