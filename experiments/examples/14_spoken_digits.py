@@ -1,7 +1,4 @@
-"""Spoken digits from maps of mel bands over time, in which louder is earlier; also of speakers never heard before.
-
-FOLDER contains the .wav files of github.com/Jakobovski/free-spoken-digit-dataset, or tfds' prepared spoken_digit.
-"""
+"""Spoken digits from maps of mel bands over time, in which louder is earlier; also of speakers never heard before."""
 
 import argparse
 from functools import partial
@@ -21,7 +18,8 @@ SIZE = 32  # mel bands, and positions in time
 
 def log_mel(sound):
     """The loudness of mel bands over a recording, from 60 dB below its maximum on, (SIZE, SIZE) uint8."""
-    hertz, _, spectrum = signal.stft(np.diff(1.0 * sound), 8000, nperseg=200, noverlap=120, nfft=256, boundary=None)
+    differences = np.diff(sound.astype(float))  # raises high frequencies
+    hertz, _, spectrum = signal.stft(differences, 8000, nperseg=200, noverlap=120, nfft=256, boundary=None)
     centres = np.linspace(np.log1p(80 / 700), np.log1p(3800 / 700), SIZE + 2)[1:-1]
     distances = np.abs(np.log1p(hertz / 700) - centres[:, None]) / (centres[1] - centres[0])
     power = np.clip(1 - distances, 0, None) @ np.abs(spectrum) ** 2
@@ -59,7 +57,8 @@ class SmallCNN(nn.Module):
 
 
 def convolutional(maps, digits, seed, steps=1500):
-    network, optimizer = SmallCNN(), optax.adamw(optax.cosine_decay_schedule(0.002, steps))
+    network = SmallCNN()
+    optimizer = optax.adamw(optax.cosine_decay_schedule(0.002, steps))
 
     def loss(parameters, maps, digits, key):
         scores = network.apply(parameters, maps, True, rngs=dict(dropout=key))
@@ -78,16 +77,17 @@ def convolutional(maps, digits, seed, steps=1500):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    content = "the .wav files of github.com/Jakobovski/free-spoken-digit-dataset, or tfds' prepared spoken_digit"
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"folder with {content}")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of repetitions (1)")
     options = parser.parse_args()
     if not (sounds := recordings(options.folder)):
         raise SystemExit(f"{options.folder} contains no recordings such as 7_jackson_32.wav: see --help")
     maps = np.stack([log_mel(sound) for sound in sounds.values()])
     digits, speakers, numbers = np.array([Path(name).stem.split("_") for name in sounds]).T
-    digits, official = digits.astype(np.int32), numbers.astype(int) < 5
-    tests = {"official split": official} | {str(speaker): speakers == speaker for speaker in np.unique(speakers)}
+    digits = digits.astype(np.int32)
+    tests = {"official split": numbers.astype(int) < 5} | {each: speakers == each for each in np.unique(speakers)}
     spiking_networks = {name: partial(spiking, network=name) for name in ("softhebb_narrow", "local_narrow")}
     for method, fit in dict(linear=linear, convolutional=convolutional, **spiking_networks).items():
         for split, test in tests.items():

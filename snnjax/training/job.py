@@ -34,7 +34,7 @@ class Phase(NamedTuple):
       learner: the index, among a layer's learners, of the learner that is used.
       update_batch: the number of images that are passed forward with the same weights, see `Settings.update_batch`.
       by_turns: see `Network.reward_by_turns`.
-      minibatch_size: the number of images after which a minibatch learner changes its weights; 0 for others.
+      minibatch_size: the number of images after which a minibatch learner changes its weights; 0 for any other learner.
       images: the number of images in an epoch.
       labelled: whether a layer learns by itself, but only from labelled images, see `Learner.labelled`.
       supervised: whether layers learn from decisions, or the decision is fitted.
