@@ -595,7 +595,7 @@ def test_files_and_the_camera_are_decided_in_colour(browser, tmp_path):
     (tmp_path / "other.png").write_text("no picture")
     browser.find_element("id", "file").send_keys(str(tmp_path / "other.png"))
     until(browser, "document.getElementById('source').textContent !== ''")
-    assert browser.find_element("id", "source").text == "other.png is no picture that this browser can read."
+    assert browser.find_element("id", "source").text == "other.png is not a picture that this browser can read."
     for event in ("DragEvent('drop', { dataTransfer: held })", "ClipboardEvent('paste', { clipboardData: held })"):
         browser.find_element("css selector", "#samples button").click()
         browser.execute_script(f"{HOLD} dispatchEvent(new {event});", [*(tmp_path / "picture.png").read_bytes()])
@@ -700,7 +700,7 @@ def test_fifty_drawings_are_learned_and_saved(browser, lesson_file, drawings, tm
     browser.get(lesson_file)
     browser.find_element("id", "lesson").send_keys(str(tmp_path / "set.npz"))
     until(browser, "document.getElementById('problem').textContent !== ''")
-    assert text_of(browser, "problem") == "set.npz is no network that was taught on this page."
+    assert text_of(browser, "problem") == "set.npz is not a network that was taught on this page."
     browser.find_element("id", "lesson").send_keys(str(path))
     until(browser, "state.lesson.classes.length === 5")
     assert browser.execute_script("return state.lesson.right") == right
@@ -715,7 +715,7 @@ def test_lessons_by_keyboard(browser, lesson_file, drawings):
     browser.get(lesson_file)
     assert text_of(browser, "result") == "Name a class to begin, or several."
     name_classes(browser, ["a", "a", " ", "(silent)"])
-    assert text_of(browser, "problem") == "Take a name of plain characters."
+    assert text_of(browser, "problem") == "Use a name of plain characters."
     name_classes(browser, ["b"])
     assert browser.execute_script("return namesOf(state.lesson)") == '["a","b"]'
     first = int(np.flatnonzero(labels == 0)[0])
@@ -728,7 +728,7 @@ def test_lessons_by_keyboard(browser, lesson_file, drawings):
     assert len(browser.find_elements("css selector", "#classes li:first-child .changes")) == 5
     assert browser.find_elements("css selector", "#classes li:last-child .changes") == []
     button.send_keys(Keys.ENTER)
-    assert text_of(browser, "result").startswith("It has learned this picture already.")
+    assert text_of(browser, "result").startswith("It has already learned this picture.")
     teach(browser, int(np.flatnonzero(labels == 1)[0]), 1)
     teach(browser, int(np.flatnonzero(labels == 1)[1]), 1)
     after = browser.execute_script("return state.lesson")

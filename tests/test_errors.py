@@ -158,7 +158,7 @@ OUTSIDE = r"`weights` must lie within its `bounds`, 0\.\.1, got "
 @pytest.mark.parametrize(
     ("make", "backend", "message"),
     [
-        (encoded("uint8"), "xla", r"^`encoder\(image\)` must be 0\.\.14, or 15 where silent, got 2\d\d"),
+        (encoded("uint8"), "xla", r"^`encoder\(image\)` must be 0\.\.14, or 15 if silent, got 2\d\d"),
         (rule(with_weights(lambda x: x * np.inf)), "xla", rf"{INVALID}`weights` must be finite, got (inf|nan): use"),
         (rule(with_weights(lambda x: x + 1 / 16)), "xla", rf"{INVALID}{OUTSIDE}3\S*\.\.3\S*: cl"),
         (rule(with_weights(lambda x: x - 1)), "native", rf"{INVALID}{OUTSIDE}-39\.\S*\.\.-3\S*: cl"),

@@ -239,7 +239,7 @@ def test_nothing_in_a_file_is_executed(torch, tmp_path, tiny, recwarn):
     path, evil = tmp_path / "tiny.pth", Malicious(tmp_path / "touched")
     for save in (torch.save, lambda x, p: p.write_bytes(pickle.dumps(x))):
         save(dict(tiny, extra=evil), path)
-        with pytest.raises(ValueError, match=r"tiny\.pth is damaged or no state_dict: it holds .* torch does not load"):
+        with pytest.raises(ValueError, match=r"tiny\.pth is damaged or is not a state_dict: it holds .* does not load"):
             pytorch.read(path, TINY)
     assert not (tmp_path / "touched").exists()
     assert not recwarn

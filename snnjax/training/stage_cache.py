@@ -73,7 +73,7 @@ class StageCache:
         steps = self.network.time_steps
         largest = latencies.max()
         if largest > steps:
-            raise InputError(f"`{title} must be 0..{steps - 1}, or {steps} where silent, got {largest}")
+            raise InputError(f"`{title} must be 0..{steps - 1}, or {steps} if silent, got {largest}")
 
     def _outputs(self, part: str, stage: int, states: Sequence[TrainState]) -> dict[int, np.ndarray]:
         """The earlier outputs that a stage and its successors need, by stage number; all other outputs are dropped."""

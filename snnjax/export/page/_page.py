@@ -110,7 +110,7 @@ def teaching_page(
 
 
 def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
-    """The features of a network with `bits`-bit weights, and a readout that has learned nothing."""
+    """The features of a network with `bits`-bit weights, and a readout that has not learned yet."""
     network = prototypes_on(trained.spiking_network())
     description = network.network
     check_features(description, "on a page")
@@ -124,7 +124,7 @@ def _untaught(trained: Trained, bits: int) -> SpikingNetwork:
 
 
 def _readout(network: Network) -> dict[str, Any]:
-    """What the readout reads, and the settings of the rule `Prototypes` that are not learned."""
+    """What the readout reads, and the settings of the rule `Prototypes` that do not change."""
     conv: Any = network.stages[-1].branches[0]
     return dict(
         input=network.input_shapes[-1],
@@ -136,7 +136,7 @@ def _readout(network: Network) -> dict[str, Any]:
 
 
 def _file(trained: Trained, network: SpikingNetwork, bits: int, fit: Fit) -> dict[str, Any]:
-    """The file of a taught network without what it will learn, for which placeholders such as "@features" stand.
+    """The file of a taught network, with placeholders such as "@features" for what it will learn.
 
     The page makes the weights of the features in this file from those that it computes with, by their units.
     """
@@ -148,7 +148,7 @@ def _file(trained: Trained, network: SpikingNetwork, bits: int, fit: Fit) -> dic
         description,
         {name: np.asarray(values) for name, values in network.weights().items()},
         trained.image_shape,
-        dict(dataset=dataset) if dataset in DATASETS else dict(fit=fit),  # no folders, since pages are shared
+        dict(dataset=dataset) if dataset in DATASETS else dict(fit=fit),  # no folder names: pages are shared
         network.class_names,
         trained.initial | dict.fromkeys(own.values(), 0.0),
     )
@@ -237,7 +237,7 @@ def _pictures(network: SpikingNetwork, pictures: np.ndarray, labels: np.ndarray)
 
 
 def _layers(network: SpikingNetwork, bits: int, seen: dict[str, Drawn]) -> list[dict[str, Any]]:
-    """The layers, each with what its features see, if this is known and the layer does not decide."""
+    """The layers; those that do not decide also have what their features see, if this is known."""
     description = network.network
     integers = integer_layers(network, bits)
     begins = [description.time_steps * window for window in firing_windows(description)]
@@ -256,8 +256,8 @@ def _layers(network: SpikingNetwork, bits: int, seen: dict[str, Drawn]) -> list[
 def _layer(
     network: Network, number: int, conv: Conv, layer: IntegerLayer | IntegerRampLayer, bits: int
 ) -> dict[str, Any]:
-    """The geometry, weights and thresholds of a layer and of what it reads; pooling is by windows of one without."""
-    offset = 2 ** (bits - 1) if isinstance(layer, IntegerRampLayer) else 0  # weights with a ramp have both signs
+    """The geometry, weights and thresholds of a layer, and its inputs; without pooling, pooling windows have size 1."""
+    offset = 2 ** (bits - 1) if isinstance(layer, IntegerRampLayer) else 0  # with a ramp, weights have both signs
     weights = (layer.weights.transpose(1, 2, 3, 0).astype(np.int16) + offset).astype(np.uint8)  # C kh kw F
     return dict(
         geometry(network, number)._asdict(),
@@ -277,7 +277,7 @@ def _read(source: Source) -> dict[str, Any]:
 
 
 def _ramp(layer: IntegerRampLayer) -> dict[str, Any]:
-    """What a layer with a ramp has in addition to its weights."""
+    """The fields that only layers with a ramp have."""
     return dict(
         thresholds=layer.threshold.tolist(),
         factors=(2**layer.shift).tolist(),
@@ -312,7 +312,7 @@ def _rank_order(network: Network) -> dict[str, Any]:
 
 
 def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
-    """The filters of a bank in exact parts, and of each map its filter and its factor."""
+    """The filters of a bank in exact parts, and the filter and the factor of each map."""
     kernels = filters.distinct_kernels(bank, 2**filters.PIXEL_BITS)
     made = [
         dict(size=kernel.size, before=kernel.before, taps=_base64(kernel.parts, np.float32))
@@ -325,7 +325,7 @@ def _bank(bank: FilterBank, margin: int, scale: float) -> dict[str, Any]:
 
 
 def _seen(drawn: Drawn | None) -> dict[str, Any] | None:
-    """What each feature sees, as pictures in which 128 stands for 0; None if this is not known."""
+    """What each feature sees, as pictures in which 128 means 0; None if this is not known."""
     if drawn is None:
         return None
     images = drawn.images

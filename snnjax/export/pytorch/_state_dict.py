@@ -161,7 +161,7 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
         raise MissingPackageError(f"torch must be {needed} or newer to load {path} safely, got {torch.__version__}")
     entries = {}
     with (
-        files.refuse_damaged(f"{path} is damaged or no state_dict"),
+        files.refuse_damaged(f"{path} is damaged or is not a state_dict"),
         path.open("rb") as file,
         warnings.catch_warnings(action="ignore"),
     ):

@@ -1,6 +1,6 @@
 "use strict";
 
-/* What the pages of a network share. */
+/* Functions that both pages of a network use. */
 
 const element = (id) => document.getElementById(id);
 const network = networkOf(JSON.parse(element("data").textContent));
@@ -9,7 +9,7 @@ const reduced = matchMedia("(prefers-reduced-motion: reduce)");
 const number = (value) => value.toLocaleString("en");
 
 function write(id, text) {
-  if (element(id).textContent !== text) element(id).textContent = text; // else a screen reader says it again
+  if (element(id).textContent !== text) element(id).textContent = text; // otherwise a screen reader would repeat it
 }
 
 /* Colours */
@@ -35,7 +35,7 @@ function penOf(canvas) {
   return { pen, width, height };
 }
 
-/* The colours of pictures of bytes, grey, or red, green and blue. */
+/* The colours of a picture given as bytes: grey, or red, green and blue. */
 function shadesOf(bytes) {
   if (!network.colour) return Uint32Array.from(bytes, (value) => pixel([value, value, value]));
   return Uint32Array.from({ length: bytes.length / 3 }, (_, place) => pixel(bytes.subarray(3 * place, 3 * place + 3)));

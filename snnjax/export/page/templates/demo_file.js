@@ -1,20 +1,20 @@
 "use strict";
 
-/* Lessons as files that `snnjax.load` reads, .npz: NumPy arrays in a zip file, not compressed. Nothing here needs a
- * page. An array is { dtype, shape, bytes }. */
+/* Lessons as .npz files that `snnjax.load` reads: NumPy arrays in a zip file without compression. This code does not
+ * need a page. An array is { dtype, shape, bytes }. */
 
 const LOCAL = 0x04034b50; // the signatures of the parts of a zip file
 const CENTRAL = 0x02014b50;
 const END = 0x06054b50;
 const VERSION = 20;
 const UTF8 = 0x800;
-const DAY = 33; // the first of 1980, so that a lesson always makes the same file
-const ALIGNMENT = 64; // of what an .npy file holds
-const TOLERANCE = 0.005; // between a threshold and that of a mean of images, as a share of the mean length
+const DAY = 33; // the first day of 1980, so that the same lesson always gives the same file
+const ALIGNMENT = 64; // of the data in an .npy file
+const TOLERANCE = 0.005; // of a threshold from that of a mean of images, as a share of the mean length
 
 class Refused extends Error {}
 
-/* The bytes of the file of a lesson. */
+/* A lesson as the bytes of a file. */
 async function fileOf(network, lesson) {
   const neurons = lesson.classes.flatMap((each) => each.neurons);
   const { file, readout } = network;
@@ -29,7 +29,7 @@ async function fileOf(network, lesson) {
   return zipped(Object.entries(arrays).map(([name, array]) => [`${name}.npy`, npyOf(array)]));
 }
 
-/* The arrays of a file that learning does not change: weights are made from the integers of the layers. */
+/* The arrays of a file that learning does not change; the weights are computed from the integers of the layers. */
 function featureArrays(network) {
   const arrays = {};
   for (const [name, { dtype, shape, data, layer, units }] of Object.entries(network.file.arrays)) {
@@ -39,7 +39,7 @@ function featureArrays(network) {
   return arrays;
 }
 
-/* The weights of a layer, F C kh kw, in the units of its features, as bytes of a dtype. */
+/* The weights of a layer, (F, C, kh, kw), in the units of its features, as bytes of a dtype. */
 function weightsOf({ weights, features }, units, dtype) {
   const values = dtype === "|u1" ? new Uint8Array(weights.length) : new Float32Array(weights.length);
   const inputs = weights.length / features;
@@ -51,14 +51,15 @@ function weightsOf({ weights, features }, units, dtype) {
   return new Uint8Array(values.buffer);
 }
 
-/* The lesson of a file that this page wrote, or that `Stream` has continued in Python; raises an error for others. */
+/* The lesson in a file that this page has written, or that `Stream` has continued in Python; all other files raise an
+ * error. */
 async function lessonOf(network, bytes) {
   const contents = unzipped(bytes);
   const { file, readout } = network;
   const meta = JSON.parse(new TextDecoder().decode(contents.meta.bytes));
   const features = Object.entries(featureArrays(network));
   if (!agrees(JSON.parse(file.meta).network, meta.network) || !features.every(([name, one]) => same(one, contents[name]))) {
-    throw new Refused("is another network than this page: it must begin with the same features");
+    throw new Refused("holds a different network from the one on this page: its features must be the same");
   }
   const [weights, thresholds, wins] = [file.weights, file.threshold, file.wins].map((name) => floatsIn(contents, name));
   const inputs = weights.length / wins.length;
@@ -72,7 +73,7 @@ async function lessonOf(network, bytes) {
     return { name, neurons: neurons.slice(label * readout.per_class, (label + 1) * readout.per_class) };
   });
   if (classes.length * readout.per_class !== wins.length || inputs !== product(readout.input)) {
-    throw new Refused("has another readout than this page");
+    throw new Refused("has a different readout from the one on this page");
   }
   const { stages } = meta.network;
   const { length } = stages[stages.length - 1].branches[0].learners;
@@ -82,7 +83,7 @@ async function lessonOf(network, bytes) {
   return { length, classes, right: Array.from(contents.right?.bytes || [], Boolean) };
 }
 
-/* Whether JSON data are as expected; "@..." stands for anything, and later versions of snnjax may write more. */
+/* Whether JSON data are as expected; "@..." stands for any value, and later versions of snnjax may add fields. */
 function agrees(expected, found) {
   if (typeof expected === "string" && expected.startsWith("@")) return true;
   if (expected === null || typeof expected !== "object") return expected === found;
@@ -95,14 +96,14 @@ function same(one, other) {
   return one.bytes.every((value, index) => value === other.bytes[index]);
 }
 
-/* The numbers of an array; weights that are all multiples of 1/256, such as 0, are stored as bytes. */
+/* The numbers of an array. Weights that are all multiples of 1/256, such as 0, are stored as bytes. */
 function floatsIn(contents, name) {
   const found = contents[name];
   if (!found) return Float32Array.from(contents[`${name} * 256`].bytes, (value) => value / 256);
   return new Float32Array(found.bytes.slice().buffer);
 }
 
-/* The mean picture of a neuron; null if it has none, as what was learned in Python. */
+/* The mean picture of a neuron; null if it has none, for example because it learned in Python. */
 function pictureIn({ pictures }, index, count) {
   if (!pictures) return null;
   const pixels = pictures.bytes.length / count;
@@ -110,7 +111,7 @@ function pictureIn({ pictures }, index, count) {
   return picture.some((value) => value > 0) ? picture : null;
 }
 
-/* Whether the threshold of a neuron is not that of a mean of images: the same condition as in `Prototypes`. */
+/* Whether the threshold of a neuron differs from that of a mean of images: the same condition as in `Prototypes`. */
 function isCorrected({ steps }, { weights, threshold, wins }, length) {
   const missed = threshold + (steps * length * (1 - dot(weights, weights))) / 2;
   return wins > 0 && Math.abs(missed) > TOLERANCE * steps * length;
@@ -122,12 +123,12 @@ function metaOf({ file, readout }, { classes, length }) {
     features: readout.per_class * classes.length,
     classes: classes.length,
     class_names: JSON.stringify(classes.map(({ name }) => name)),
-    length: Number.isInteger(length) ? length.toFixed(1) : length, // a float in Python, too
+    length: Number.isInteger(length) ? length.toFixed(1) : length, // also a float in Python
   };
   return file.meta.replace(/"@(\w+)"/g, (text, name) => numbers[name]);
 }
 
-/* The mean pictures of neurons; Python needs none of them, a lesson that goes on shows them. */
+/* The mean pictures of neurons. Python does not need them; the page shows them when the lesson continues. */
 function picturesOf({ picture, colour }, neurons) {
   const shape = [neurons.length, ...picture, ...(colour ? [3] : [])];
   const pixels = product(shape.slice(1));
@@ -148,7 +149,7 @@ function byteArray(bytes) {
 const product = (counts) => counts.reduce((most, count) => most * count, 1);
 const tupleOf = (shape) => (shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`);
 
-/* The SHA-256 of arrays with their names, dtypes and shapes, as snnjax checks it. */
+/* The SHA-256 of arrays with their names, dtypes and shapes, which snnjax checks. */
 async function digestOf(arrays) {
   if (!globalThis.crypto?.subtle) throw new Error("insecure");
   const parts = Object.keys(arrays).sort().flatMap((name) => {
@@ -174,7 +175,7 @@ function zipped(entries) {
     const facts = [VERSION, UTF8, 0, 0, DAY, crcOf(bytes), bytes.length, bytes.length, encoded.length, 0];
     const sizes = [2, 2, 2, 2, 2, 4, 4, 4, 2, 2];
     const entry = chained([packed([4], [LOCAL]), packed(sizes, facts), encoded, bytes]);
-    const rest = packed([2, 2, 2, 4, 4], [0, 0, 0, 0, offset]); // the last one says where the entry begins
+    const rest = packed([2, 2, 2, 4, 4], [0, 0, 0, 0, offset]); // the last number is the place where the entry begins
     directory.push(chained([packed([4, 2], [CENTRAL, VERSION]), packed(sizes, facts), rest, encoded]));
     parts.push(entry);
     offset += entry.length;
@@ -184,7 +185,7 @@ function zipped(entries) {
   return chained([...parts, listed, packed([4, 2, 2, 2, 2, 4, 4, 2], counts)]);
 }
 
-/* The arrays of an .npz file that is not compressed, by name; raises an error where a checksum does not match. */
+/* The arrays of an uncompressed .npz file, by name; raises an error if a checksum does not match. */
 function unzipped(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let end = bytes.length - 22;
@@ -214,7 +215,7 @@ function arrayOf(npy) {
   return { dtype, shape: shape.split(",").filter((text) => text.trim()).map(Number), bytes: npy.subarray(start) };
 }
 
-/* Numbers of so many bytes each, the lowest byte first. */
+/* Numbers as bytes, lowest byte first; `sizes` are their numbers of bytes. */
 function packed(sizes, numbers) {
   return sizes.flatMap((size, index) => Array.from({ length: size }, (_, place) => (numbers[index] >>> (8 * place)) & 255));
 }

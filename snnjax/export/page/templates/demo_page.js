@@ -1,14 +1,14 @@
 "use strict";
 
-/* What is drawn and clicked on the page of a network. */
+/* Drawing and controls of the page on which a network decides. */
 
 const last = network.end - 1;
 const readout = network.layers[network.layers.length - 1];
-const SECONDS = 6; // of a whole run
-const JUMPS = 12; // of a run where motion is to be reduced
-const RUNNERS = 100; // neurons of the readout that are shown, at most
+const SECONDS = 6; // the duration of a whole run
+const JUMPS = 12; // steps of a run if the user prefers reduced motion
+const RUNNERS = 100; // the largest number of readout neurons that are shown
 
-/* All that changes: the picture with its label (-1 if drawn), the network's response, and the step that is shown. */
+/* The state of the page: the picture with its label (-1 if drawn), the network's response, and the step that is shown. */
 const state = { picture: null, label: -1, run: null, step: 0, play: null, erased: 0, milliseconds: 0, layers: [] };
 
 /* The network's response to a picture, played from the beginning or, without `play`, shown when it decides. */
@@ -26,7 +26,7 @@ function present(picture, label, play) {
 
 /* Time */
 
-/* Plays until the decision, from there on until the last step, and from there anew. */
+/* Plays until the decision, then until the last step, and then from the beginning again. */
 function start() {
   const { step, run } = state;
   const from = step < last ? step : 0;
@@ -52,7 +52,7 @@ function tick(play, now) {
   else stop();
 }
 
-/* Stops at a step. */
+/* Stops playing and shows a step. */
 function show(step) {
   stop();
   paint(step);
@@ -102,7 +102,7 @@ function makeRace() {
   }
 }
 
-/* The neurons of the readout that are shown, those of the largest potentials, by class. */
+/* The readout neurons that are shown, those with the largest potentials, by class. */
 function makeRunners(run) {
   const strength = (neuron) => shareOf(run, neuron, last);
   const sorted = [...network.readout].sort((one, other) => strength(other) - strength(one));
@@ -111,13 +111,13 @@ function makeRunners(run) {
   return { winner, shown: winner && !shown.includes(winner) ? [...shown, winner] : shown };
 }
 
-/* The step at which a neuron of the readout fires, `network.end` if it does not; with a fraction where it has one. */
+/* The step at which a readout neuron fires, with a fraction if times are fractional; `network.end` if it is silent. */
 function stepOf(run, neuron) {
   if (network.decision.fractional) return readout.begin + network.steps * crossing(network, run, neuron).time;
   return readout.begin + run.latencies[network.layers.length][neuron.place];
 }
 
-/* How near a neuron of the readout is to its spike at a step; where times do not matter, the potential itself. */
+/* How close a readout neuron is to firing at a step, as a share; its potential if times do not matter. */
 function shareOf(run, { index, limit }, step) {
   if (step < readout.begin) return 0;
   const potential = run.potentials[step - readout.begin][index];
@@ -142,7 +142,7 @@ function paintRace() {
   });
 }
 
-/* The share at the right end of the lanes: that of a spike, or the largest potential. */
+/* The value at the right end of the lanes: that of a spike, or the largest potential. */
 function largestShare() {
   const { run } = state;
   return network.decision.timed || !run ? 1 : Math.max(1, ...network.readout.map((each) => shareOf(run, each, last)));
@@ -171,13 +171,13 @@ function palette(step) {
   });
 }
 
-/* The timeline: spikes of each layer at each step, and below them the race. */
+/* The timeline: the spikes of each layer at each step, and below them the potentials of the readout. */
 
 function paintTimeline() {
   const { pen, width, height } = penOf(element("timeline"));
   const lanes = network.layers.length;
   const laneHeight = (height * 0.5) / lanes;
-  const x = (step) => 8 + ((width - 16) * step) / Math.max(last, 1); // as the thumb of the slider moves
+  const x = (step) => 8 + ((width - 16) * step) / Math.max(last, 1); // aligned with the thumb of the slider
   for (let part = 0; part < lanes; ++part) paintLane(pen, x, part, laneHeight);
   paintLines(pen, x, height * 0.5, height);
   pen.fillStyle = colour("line");
@@ -237,7 +237,7 @@ function paintLines(pen, x, top, bottom) {
   pen.fillText(network.classes[winner.label], x(run.step) - 9, height - 6);
 }
 
-/* Maps: all features of a layer side by side, a pixel for each neuron, or what each of them sees. */
+/* Maps: all features of a layer side by side, with a pixel for each neuron, or what each feature sees. */
 
 function makeLayers() {
   const inputs = { name: "input", size: network.input.slice(1), features: network.input[0], begin: 0, seen: null };
@@ -247,7 +247,7 @@ function makeLayers() {
     box.innerHTML = '<h2></h2><canvas class="tiles" role="img"></canvas>';
     box.firstChild.textContent = `${layer.name}: ${neurons}`;
     const canvas = box.querySelector("canvas");
-    canvas.setAttribute("aria-label", `${layer.name}, ${neurons}, coloured by the time of their spikes`);
+    canvas.setAttribute("aria-label", `${layer.name}, ${neurons}, coloured by spike time`);
     element("maps").append(box);
     const seen = layer.seen && shadesOf(bytesOf(layer.seen.pixels));
     const view = { part, canvas, layer, feature: 0, sees: false, seen };
@@ -256,7 +256,7 @@ function makeLayers() {
   });
 }
 
-/* The controls of a layer: which feature, and whether to show what all of them see. */
+/* The controls of a layer: the chosen feature, and whether to show what each feature sees. */
 function makeFeature(view, box) {
   const controls = document.createElement("div");
   controls.className = "feature";
@@ -293,7 +293,7 @@ function featureAt(view, event) {
   return row * perRow + Math.min(Math.floor(event.offsetX / zoom / (width + 1)), perRow - 1);
 }
 
-/* How tiles of a size fit into a width, as large as possible: tiles in a row, and screen pixels of a pixel. */
+/* The layout in which tiles are as large as possible in a given width: tiles per row, and screen pixels per pixel. */
 function gridOf(count, [height, width], space) {
   const fit = (zoom) => {
     const perRow = Math.max(Math.min(count, Math.floor((space / zoom - 1) / (width + 1))), 1);
@@ -316,7 +316,7 @@ function paintLayer(view) {
   if (view.seen) paintFeature(view);
 }
 
-/* Tiles with a line of one pixel between them; that of a feature has a frame. */
+/* Draws tiles with lines of one pixel between them; the tile of the chosen feature has a frame. */
 function paintTiles(canvas, { perRow, rows, height, width, zoom }, shades, framed) {
   canvas.width = perRow * (width + 1) + 1;
   canvas.height = rows * (height + 1) + 1;
@@ -359,7 +359,7 @@ function paintFeature({ layer, part, feature, picture, text, seen, slider }) {
   slider.setAttribute("aria-valuetext", `feature ${feature + 1}, ${when}`);
 }
 
-/* What is clicked. */
+/* Event handlers. */
 
 function listen() {
   element("play").addEventListener("click", () => (state.play ? show(state.step) : state.run && start()));

@@ -1,10 +1,10 @@
 "use strict";
 
-/* Pictures: those that are on the page, what a person draws and, in colour, files and what a camera sees. */
+/* Pictures: the test pictures of the page, drawings and, for networks with colours, files and the camera. */
 
-const INK_WIDTH = 24; // of a stroke on the sheet of 280 x 280 pixels
-const FAINT = 0.3; // ink up to this share of the strongest is none
-const SLOW = 100; // milliseconds of a decision from which a stroke is only decided at its end
+const INK_WIDTH = 24; // the width of a stroke on the sheet of 280 x 280 pixels
+const FAINT = 0.3; // ink up to this share of the strongest ink is ignored
+const SLOW = 100; // if a decision takes more milliseconds, a stroke is decided only at its end
 
 function makeSamples() {
   network.pictures.forEach((text, index) => {
@@ -32,7 +32,7 @@ function press(index) {
   [...element("samples").children].forEach((button, place) => button.setAttribute("aria-pressed", place === index));
 }
 
-/* A picture of the network's size in colour or in ink: dark on light if most are, otherwise light on dark. */
+/* A picture of the network's size in colour, or as ink: dark on light if most are, otherwise light on dark. */
 function paintPicture(canvas, picture) {
   const [rows, columns] = network.picture;
   const image = new ImageData(columns, rows);
@@ -47,7 +47,7 @@ function paintPicture(canvas, picture) {
   pen.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
-/* drawn: what is on it was drawn; over: the next stroke begins another drawing. */
+/* drawn: whether the sheet holds a drawing; over: whether the next stroke begins a new drawing. */
 const sheet = { canvas: element("sheet"), drawn: false, over: false, stroke: null, waiting: false };
 sheet.pen = sheet.canvas.getContext("2d", { willReadFrequently: true });
 
@@ -56,7 +56,7 @@ function makeSheet() {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     stopCamera();
-    if (sheet.over || (!sheet.drawn && !network.colour)) clear(); // in colour, one draws over a picture
+    if (sheet.over || (!sheet.drawn && !network.colour)) clear(); // in colour, strokes are added to a picture
     press(-1);
     sheet.drawn = true;
     sheet.stroke = placeOf(event);
@@ -80,7 +80,7 @@ function placeOf(event) {
   return [event.offsetX * scale, event.offsetY * scale];
 }
 
-/* Continues a stroke; the network decides on what is there at once. */
+/* Continues a stroke; the network decides at once. */
 function drawTo(place) {
   const { pen } = sheet;
   pen.lineWidth = INK_WIDTH;
@@ -105,7 +105,7 @@ function endStroke() {
   present(drawnPicture(), -1, true);
 }
 
-/* What is drawn, as the network takes it; null while there is nothing. */
+/* The drawing as a picture for the network; null if the sheet is empty. */
 function drawnPicture() {
   const { width, height } = sheet.canvas;
   if (network.colour) return fitted(sheet.canvas);
@@ -121,7 +121,8 @@ function scaled(ink, sheetRows, sheetColumns) {
   return Uint8Array.from(resizeBoth(ink, [sheetRows, sheetColumns], network.picture), nearestInteger);
 }
 
-/* Ink as a picture of 0 to 255, as snnjax reads handwriting: scaled into a box, its centre of mass in the middle. */
+/* Ink as a picture of 0 to 255, prepared like handwriting in snnjax: scaled to a box, with its centre of mass in the
+ * middle. */
 function handwriting(ink, sheetRows, sheetColumns, shape) {
   const most = ink.reduce((largest, value) => Math.max(largest, value), 1);
   const strong = ink.map((value) => (value / most > FAINT ? value / most : 0));
@@ -137,7 +138,7 @@ function handwriting(ink, sheetRows, sheetColumns, shape) {
   return centre(resizeBoth(cut, [height, width], [rows, columns]), [rows, columns], shape);
 }
 
-/* The first and the last rows and columns with ink; null without any. */
+/* The first and the last row and column with ink; null if there is no ink. */
 function boxOf(ink, rows, columns) {
   const box = { top: rows, bottom: -1, left: columns, right: -1 };
   for (let index = 0; index < ink.length; ++index) {
@@ -168,14 +169,14 @@ function centre(small, [rows, columns], [height, width]) {
   return picture;
 }
 
-/* Colour: pictures from elsewhere are made to fit the network, as `snnjax predict` does. */
+/* Colour: other pictures are resized for the network, as `snnjax predict` does. */
 
-const MOST_PIXELS = 1024; // rows or columns of a picture that is looked at; a larger one is made smaller before
+const MOST_PIXELS = 1024; // the most rows or columns that are processed; larger pictures are reduced first
 const camera = { stream: null, video: document.createElement("video") };
 
 function makeSources() {
   const [rows, columns] = network.picture;
-  const whole = Math.ceil(280 / columns); // pixels of the sheet to a pixel of the network
+  const whole = Math.ceil(280 / columns); // pixels of the sheet per pixel of the network
   Object.assign(sheet.canvas, { width: whole * columns, height: whole * rows });
   sheet.canvas.style.aspectRatio = `${columns} / ${rows}`;
   element("open").addEventListener("click", () => element("file").click());
@@ -196,11 +197,11 @@ async function takeFile(file) {
     take(await createImageBitmap(file, { colorSpaceConversion: "none" }), true);
     write("source", "");
   } catch {
-    write("source", `${file.name} is no picture that this browser can read.`);
+    write("source", `${file.name} is not a picture that this browser can read.`);
   }
 }
 
-/* Has the network decide on what a source shows: a bitmap, or a video. */
+/* Lets the network decide on a source, a bitmap or a video. */
 function take(source, play) {
   const picture = fitted(source);
   press(-1);
@@ -209,7 +210,7 @@ function take(source, play) {
   present(picture, -1, play);
 }
 
-/* What a source shows, its middle or with a border, in the network's size: red, green and blue of each pixel. */
+/* The middle of a source, or all of it with a border, in the network's size: red, green and blue of each pixel. */
 function fitted(source) {
   const [rows, columns] = network.picture;
   const [height, width] = [source.videoHeight || source.height, source.videoWidth || source.width];
@@ -219,7 +220,7 @@ function fitted(source) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
   const pen = canvas.getContext("2d", { willReadFrequently: true });
-  pen.fillStyle = source === sheet.canvas ? "white" : "black"; // what is transparent, as paper or as Python takes it
+  pen.fillStyle = source === sheet.canvas ? "white" : "black"; // transparent parts: white like paper, or black as in Python
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(source, 0, 0, canvas.width, canvas.height);
   return (pads ? padded : resized)(pen.getImageData(0, 0, canvas.width, canvas.height), network.picture);
@@ -234,12 +235,12 @@ async function startCamera() {
     await camera.video.play();
     write("source", "");
     element("camera").setAttribute("aria-pressed", "true");
-    element("result").setAttribute("aria-live", "off"); // a screen reader would not come to an end
+    element("result").setAttribute("aria-live", "off"); // a screen reader would never stop speaking
     look();
   } catch (error) {
     stopCamera();
-    const advice = "Browsers allow it where one agrees, on pages from localhost or by https, and some in files.";
-    write("source", `There is no camera (${error.name}). ${advice} Pictures can be opened as files all the same.`);
+    const advice = "A browser needs your permission, and a page from localhost or https; some also allow pages opened as files.";
+    write("source", `There is no camera (${error.name}). ${advice} You can still open pictures as files.`);
   }
   element("camera").disabled = false;
 }

@@ -1,7 +1,7 @@
 "use strict";
 
-/* Pictures in other sizes, as Pillow resizes them by `BOX`, but for roundings to the next byte where it goes through
- * the columns first. Nothing here needs a page. */
+/* Resizing as by Pillow's `BOX`, except that bytes can differ by 1 where Pillow resizes the columns first. This code
+ * does not need a page. */
 
 /* The largest middle part of an image that has the proportions of a shape, or the whole of it, resized to the shape. */
 function resized({ data, height, width }, [rows, columns], whole = false) {
@@ -18,8 +18,7 @@ function resized({ data, height, width }, [rows, columns], whole = false) {
   return picture;
 }
 
-/* The whole of an image, resized keeping its proportions, in the middle of a border in the median colour of its
- * outermost pixels. */
+/* A whole image, resized with its proportions, inside a border in the median colour of its outermost pixels. */
 function padded({ data, height, width }, [rows, columns]) {
   const scale = Math.min(rows / height, columns / width);
   const [tall, wide] = [height, width].map((length) => Math.max(1, nearestInteger(scale * length)));

@@ -63,14 +63,14 @@ function reachOf({ input, kernel, stride, padding, ramp }, positions, axis) {
   return reach;
 }
 
-/* How many weights other than 0 an input meets, for each map and place in the kernel. */
+/* The number of weights other than 0 that an input meets, for each map and place in the kernel. */
 function synapsesOf(weights, features) {
   const counts = new Uint32Array(weights.length / features);
   for (let index = 0; index < weights.length; ++index) if (weights[index]) counts[Math.floor(index / features)] += 1;
   return counts;
 }
 
-/* The neurons of the last layer: class, threshold, place among the potentials and among the latencies. */
+/* The neurons of the last layer: class, threshold, and index among the potentials and among the latencies. */
 function readoutOf({ features, size, limits }, classes) {
   const area = size[0] * size[1];
   return Array.from({ length: features * area }, (_, index) => {
@@ -80,10 +80,10 @@ function readoutOf({ features, size, limits }, classes) {
   });
 }
 
-/* Encoders. Sums are arranged as in Python: integers times powers of two add up exactly in doubles, and only where
- * Python rounds to float32 does Math.fround. So latencies are the same to the last neuron. */
+/* Encoders. Sums are computed as in Python: integers times powers of two add up exactly in doubles, and Math.fround
+ * rounds where Python rounds to float32. Therefore all latencies are the same. */
 
-/* The step at which each input fires, for a picture of 0 to 255; `network.steps` where it stays silent. */
+/* The step at which each input fires, for a picture of 0 to 255; `network.steps` if it is silent. */
 function encode(network, picture) {
   const encoders = { pixels: encodePixels, on_off: encodeOnOff, rank_order: encodeByRank };
   return encoders[network.encoder.kind](network, Float32Array.from(picture));
@@ -100,7 +100,7 @@ function encodePixels(network, picture) {
   });
 }
 
-/* The nearer the output of a filter to the largest one of the training pictures, the earlier its spike. */
+/* The closer the output of a filter is to its largest output for the training pictures, the earlier its spike. */
 function encodeOnOff(network, picture) {
   const { minimum, span, rounding } = network.encoder;
   const outputs = filterOutputs(network, picture);
@@ -112,7 +112,7 @@ function encodeOnOff(network, picture) {
   });
 }
 
-/* The strongest inputs fire first, equally many at each step; those left over stay silent. */
+/* The strongest inputs fire first, equally many at each step; the remaining ones are silent. */
 function encodeByRank(network, picture) {
   const strengths = strengthsOf(network, picture);
   const order = [...strengths.keys()].filter((index) => strengths[index] > 0);
@@ -123,7 +123,7 @@ function encodeByRank(network, picture) {
   return latencies;
 }
 
-/* The outputs of the filters above their thresholds, normalised where the encoder has a radius for it. */
+/* The outputs of the filters above their thresholds, normalised if the encoder has a radius. */
 function strengthsOf(network, picture) {
   const { thresholds, radius } = network.encoder;
   const [, rows, columns] = network.input;
@@ -148,7 +148,7 @@ function filterOutputs(network, picture) {
   return outputs;
 }
 
-/* A picture, in parts, through a filter, in parts: each sum is exact, and the smallest ones are added up first. */
+/* A picture filtered; both are given in parts, so that each sum is exact. The smallest sums are added first. */
 function filterPicture(filter, pictures, shape, [rows, columns], edge) {
   const area = filter.size * filter.size;
   const output = new Float32Array(rows * columns);
@@ -165,7 +165,7 @@ function filterPicture(filter, pictures, shape, [rows, columns], edge) {
   return output;
 }
 
-/* The sum at one place; beyond the border the picture is 0, or continues as at its `edge`. */
+/* The sum at one position; outside the picture, pixels are 0 or, with `edge`, those of its edge. */
 function filterSum(taps, size, picture, [height, width], top, left, edge) {
   let sum = 0;
   for (let tap = 0; tap < taps.length; ++tap) {
@@ -178,7 +178,7 @@ function filterSum(taps, size, picture, [height, width], top, left, edge) {
   return sum;
 }
 
-/* Divides each value by the mean of its square neighbourhood; around a map there are zeros. */
+/* Divides each value by the mean of its square neighbourhood; a map is padded with zeros. */
 function normalise(values, network) {
   const { radius, bits_of_sums: bits, parts_of_sums: parts, neighbour, epsilon } = network.encoder;
   const [, rows, columns] = network.input;
@@ -190,7 +190,7 @@ function normalise(values, network) {
   return values.map((value, index) => (value > 0 ? value / Math.fround(totals[index] * neighbour + epsilon) : 0));
 }
 
-/* The sums of the values up to `radius` away along one axis, of a length and with a pitch between neighbours. */
+/* Sums over values up to `radius` away along one axis, given its length and the distance of neighbours in memory. */
 function boxSums(values, length, pitch, radius) {
   return Float64Array.from(values, (_, index) => {
     const place = Math.floor(index / pitch) % length;
@@ -202,7 +202,7 @@ function boxSums(values, length, pitch, radius) {
   });
 }
 
-/* Values as a sum of parts, integers of so many bits times a power of two; the first part is the largest. */
+/* Values as a sum of parts, each an integer of `bits` bits times a power of two; the first part is the largest. */
 function split(values, bits, parts) {
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 2 ** -60);
   let power = 2 ** -70;
@@ -216,17 +216,17 @@ function split(values, bits, parts) {
   });
 }
 
-/* The nearest integer, the even one of two, of numbers from 0 on or below. */
+/* The nearest integer; of two equally near ones, the even one. */
 function nearestInteger(value) {
   const floor = Math.floor(value);
   const fraction = value - floor;
   return fraction > 0.5 || (fraction === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-/* The network's response to latencies of its input, layer after layer. The steps of all windows are numbered in a row.
+/* The network's response to latencies of its input, layer after layer. The steps of all windows are numbered consecutively.
  *
- * decision: the class, -1 if the network stays silent; step: when it decides; winner: the neuron that decides, if one.
- * latencies: of the input, then of each layer, before pooling, map by map, in its window; `network.steps` where silent.
+ * decision: the class, -1 if the network is silent; step: when it decides; winner: the neuron that decides, if any.
+ * latencies: of the input, then of each layer, before pooling, map by map, in its window; `network.steps` if silent.
  * spikes: of the input and of each layer, up to each step; operations: synaptic operations up to each step.
  * potentials: of the neurons of the readout after each step of its window.
  */
@@ -239,7 +239,7 @@ function simulate(network, latencies) {
   return { ...run, ...decide(network, run) };
 }
 
-/* The latencies of the layers, added to those of the input, and what each of them passes on, pooled. */
+/* Adds the latencies of the layers to those of the input; also the pooled outputs of the layers. */
 function outputsOf(network, run) {
   const { steps, layers } = network;
   const outputs = [...run.latencies];
@@ -263,8 +263,8 @@ function joined({ input, reads }, outputs, silent) {
   return latencies;
 }
 
-/* Maps of latencies, pooled: the earliest spike of each pooling window passes or, with `mean`, neurons average what
- * remains of the time to its spikes. */
+/* Maps of latencies, pooled: only the earliest spike of each window passes; with `mean`, the steps that remain
+ * after its spikes are averaged. */
 function pooled(latencies, { features, size, margin, window, window_stride: stride, output, mean }, silent) {
   if (window[0] * window[1] === 1 && output[0] === size[0] && output[1] === size[1]) return latencies;
   const maps = new Uint16Array(features * output[0] * output[1]);
@@ -314,7 +314,7 @@ function eventsOf(latencies, steps) {
   return events;
 }
 
-/* A spike reaches all neurons whose kernel covers it: its weights are added so many times. Returns the operations. */
+/* A spike reaches all neurons whose kernel covers it: its weights are added `times` times. Returns the operations. */
 function spread(layer, input, times, potentials, reached) {
   const { input: [, rows, columns], kernel, positions, features, weights, synapses, reach } = layer;
   const map = Math.floor(input / (rows * columns));
@@ -332,7 +332,7 @@ function spread(layer, input, times, potentials, reached) {
   return operations;
 }
 
-/* Most of the time is spent here: four at a time take half of it. */
+/* Most of the time is spent here; four at a time halve it. */
 function addWeights(potentials, first, weights, start, features, times) {
   const end = first + features;
   let to = first;
@@ -346,7 +346,7 @@ function addWeights(potentials, first, weights, start, features, times) {
   for (; to < end; ++to, ++from) potentials[to] += times * weights[from];
 }
 
-/* Neurons that were reached fire, once, if their potential is above their threshold. */
+/* Neurons that a spike has reached fire, once, if their potential is above their threshold. */
 function fire({ features, size, limits }, potentials, reached, step, latencies, silent) {
   const area = size[0] * size[1];
   for (let position = 0; position < area; ++position) {
@@ -360,7 +360,7 @@ function fire({ features, size, limits }, potentials, reached, step, latencies, 
   }
 }
 
-/* In the next window neurons fire at the first step at which the falling level is not above their potential. */
+/* In the next window, neurons fire at the first step at which the falling level is not above their potential. */
 function fireOnRamp(layer, potentials, latencies) {
   const { features, size, ramp: { factors, levels } } = layer;
   let neuron = 0;
@@ -374,7 +374,7 @@ function fireOnRamp(layer, potentials, latencies) {
   }
 }
 
-/* What the dendrites of a neuron, one or several, are above the threshold of its feature, added up. */
+/* The sum, over the dendrites of a neuron, of their potentials above the threshold of its feature. */
 function aboveThreshold({ features, positions, dendrites, ramp: { thresholds } }, potentials, feature, row, column) {
   let sum = 0;
   for (let y = row * dendrites[0]; y < (row + 1) * dendrites[0]; ++y) {
@@ -385,7 +385,7 @@ function aboveThreshold({ features, positions, dendrites, ramp: { thresholds } }
   return sum;
 }
 
-/* The first place in falling levels of one that is at most a potential; their number where there is none. */
+/* The index of the first falling level that is at most a potential; the number of levels if there is none. */
 function firstAtMost(levels, potential) {
   let first = 0;
   let end = levels.length;
@@ -431,8 +431,8 @@ const earlier = (one, other) => {
   return other.time < one.time || (other.time === one.time && other.potential > one.potential) ? other : one;
 };
 
-/* When a neuron of the readout fires, as a share of the window, 1 if not or if that does not matter; its potential
- * then. Where times are fractional, the potential rises evenly within a step. */
+/* When a readout neuron fires, as a share of the window (1 if it does not, or if times do not matter), and its
+ * potential then. If times are fractional, the potential rises evenly within a step. */
 function crossing({ steps, layers, decision }, { latencies, potentials }, { index, place, limit }) {
   const { timed, fractional } = decision;
   const step = latencies[layers.length][place];
@@ -444,14 +444,14 @@ function crossing({ steps, layers, decision }, { latencies, potentials }, { inde
   return { time: Math.min(Math.fround(late * Math.fround(1 / steps)), 1 - 2 ** -24), potential };
 }
 
-/* A number above 0 in float32, raised by so many units in its last place. */
+/* A float32 number above 0, raised by a number of units in its last place. */
 function raised(number, units) {
   const floats = Float32Array.of(number);
   new Int32Array(floats.buffer)[0] += units;
   return floats[0];
 }
 
-/* Latencies without a share of the spikes; a larger share erases the same spikes and more. */
+/* Latencies with a share of the spikes erased; a larger share erases the same spikes and others. */
 function erase(latencies, share, silent) {
   let state = 1;
   return latencies.map((latency) => {

@@ -1,15 +1,15 @@
 "use strict";
 
-/* What is drawn and clicked on the page on which a network is taught. */
+/* Drawing and controls of the page on which a network is taught. */
 
-const RECENT = 10; // drawings whose share of right decisions the line of accuracy shows
-const MOST_UNDONE = 100; // lessons that are kept to be undone
+const RECENT = 10; // the number of pictures over which the accuracy is averaged
+const MOST_UNDONE = 100; // the number of earlier lessons that are kept
 
-/* All that changes: the picture with what the readout reads of it, whether it has been learned, the lesson, earlier
- * lessons with what was done to them, and the lesson that a file holds. */
+/* The state of the page: the picture with the inputs of the readout, whether it has been learned, the lesson, earlier
+ * lessons with what was then done to them, and the lesson that was last saved. */
 const state = { picture: null, inputs: null, learned: false, milliseconds: 0, lesson: UNTAUGHT, past: [], saved: UNTAUGHT };
 
-/* The network's response to a picture; its label, if it has one, is not looked at. */
+/* The network's response to a picture; its label, if any, is not used. */
 function present(picture) {
   const begun = performance.now();
   state.picture = picture;
@@ -33,7 +33,7 @@ function advice() {
 
 /* Lessons */
 
-/* Continues with another lesson; the earlier one can be had back. `done` says what was done to it. */
+/* Continues with another lesson, which can be undone. `done` says what was done to the earlier one. */
 function proceed(lesson, done) {
   state.past = [...state.past.slice(1 - MOST_UNDONE), { earlier: state.lesson, done }];
   continueWith(lesson);
@@ -63,7 +63,7 @@ function teach(label) {
   const { lesson, inputs, picture, learned } = state;
   const { name } = lesson.classes[label];
   if (!picture) return write("result", "The sheet is empty: draw or pick a picture first.");
-  if (learned) return write("result", "It has learned this picture already. Undo, or show it another one.");
+  if (learned) return write("result", "It has already learned this picture. Undo that, or show it another one.");
   const begun = performance.now();
   const { decision } = decideBy(lesson, inputs);
   const next = learn(network, lesson, label, inputs, picture);
@@ -88,22 +88,22 @@ function nameClass(event) {
   write("result", advice());
 }
 
-/* Why a class cannot have a name; nothing if it can. Python takes all of these. */
+/* Why a class cannot have a name; nothing if it can. Python accepts all names that are allowed here. */
 function problemOf(name) {
   if (!name) return "Type a name.";
-  if (state.lesson.classes.some((each) => each.name === name)) return `There is a class ${name} already.`;
-  if (name === "(silent)" || /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u.test(name)) return "Take a name of plain characters.";
+  if (state.lesson.classes.some((each) => each.name === name)) return `There is already a class ${name}.`;
+  if (name === "(silent)" || /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/u.test(name)) return "Use a name of plain characters.";
   return "";
 }
 
 function forget(label) {
   const { name } = state.lesson.classes[label];
   proceed(withoutClass(state.lesson, label), `${name} forgotten`);
-  element("undo").focus(); // the button pressed is gone
+  element("undo").focus(); // the button that was pressed no longer exists
   write("result", `${name} is forgotten.`);
 }
 
-/* The classes: a button for each, how strongly it responds, and its neurons. */
+/* The classes: a button for each one, the strength of its response, and its neurons. */
 
 function makeClasses() {
   element("classes").replaceChildren(...state.lesson.classes.map(({ name, neurons }, label) => {
@@ -208,7 +208,7 @@ async function save() {
     setTimeout(() => URL.revokeObjectURL(address), 60000);
     write("problem", `Saved as ${network.file.name}.`);
   } catch {
-    write("problem", "This browser can save from a page that was opened as a file, from localhost or by https.");
+    write("problem", "This browser can save only from pages opened as a file, from localhost or by https.");
   }
 }
 
@@ -220,9 +220,9 @@ async function openLesson(file) {
     state.saved = lesson;
     write("problem", "");
     const drawn = lesson.classes.every(({ neurons }) => neurons.every(({ wins, picture }) => picture || !wins));
-    write("result", `${file.name} is opened.${drawn ? "" : " It holds no pictures of what was learned in Python."}`);
+    write("result", `${file.name} is opened.${drawn ? "" : " It has no pictures of what was learned in Python."}`);
   } catch (error) {
-    const reason = error instanceof Refused ? error.message : "is no network that was taught on this page";
+    const reason = error instanceof Refused ? error.message : "is not a network that was taught on this page";
     write("problem", `${file.name} ${reason}.`);
   }
   element("lesson").value = ""; // so that the same file can be opened again

@@ -1,17 +1,17 @@
 "use strict";
 
-/* Classes that are taught picture by picture, by the rule `Prototypes` of snnjax in its first epoch, in float32.
+/* Classes that are taught one picture at a time, by the rule `Prototypes` of snnjax in its first epoch, in float32.
  *
  * A lesson is { length, classes, right }: the mean length of the images, in windows; the name of each class and its
  * neurons, { weights, threshold, wins, picture }, the last one the mean of the pictures that moved its weights; and
- * whether each picture was decided rightly before it was learned. Nothing in a lesson changes: learning makes another
- * one. Nothing here needs a page.
+ * whether each picture was decided correctly before it was learned. A lesson never changes: learning returns a new
+ * one. This code does not need a page.
  */
 
-const LEAST_LENGTH = 2 ** -8; // of a picture from which neurons learn, in steps: less is rounding
+const LEAST_LENGTH = 2 ** -8; // of a picture from which neurons learn, in steps; smaller lengths are rounding errors
 const UNTAUGHT = { length: 0, classes: [], right: [] };
 
-/* What each input of the readout adds to a potential per weight, for a picture. */
+/* The inputs of the readout for a picture: what each one adds to a potential, divided by its weight. */
 function inputsOf(network, picture) {
   const { input, reads, risen } = network.readout;
   const run = { latencies: [encode(network, picture)], operations: new Float64Array(network.end) };
@@ -46,13 +46,13 @@ function dot(one, other) {
   return sum;
 }
 
-/* The lesson after a picture of a class; the same where the features see nothing in the picture. */
+/* The lesson after a picture of a class; the same lesson if the features see nothing in the picture. */
 function learn(network, lesson, label, inputs, picture) {
   const { image, length } = imageOf(network, inputs);
   if (length * network.steps < LEAST_LENGTH) return lesson;
   const { neurons } = lesson.classes[label];
   const winner = winnerOf(network, neurons, inputs, length);
-  const ofClass = neurons.reduce((sum, { wins }) => sum + wins - 1, 0) + 2; // images, with this one
+  const ofClass = neurons.reduce((sum, { wins }) => sum + wins - 1, 0) + 2; // the number of images, including this one
   const mean = Math.fround(lesson.length + (length - lesson.length) / (imagesOf(lesson) + 1));
   const moved = neurons.map((neuron, index) => {
     const rate = rateOf(neuron.wins, index === winner, ofClass);
@@ -72,7 +72,7 @@ function learn(network, lesson, label, inputs, picture) {
   return { length: mean, classes, right: [...lesson.right, decideBy(lesson, inputs).decision === label] };
 }
 
-/* Inputs less their mean over the features at each position, at a length of 1; and the length, in windows. */
+/* Inputs minus their mean over the features at each position, scaled to length 1; and the length, in windows. */
 function imageOf({ steps, readout: { input: [features, rows, columns] } }, inputs) {
   const area = rows * columns;
   const image = Float64Array.from(inputs, (value) => value / steps);
@@ -85,7 +85,7 @@ function imageOf({ steps, readout: { input: [features, rows, columns] } }, input
   return { image: image.map((value) => value / length), length };
 }
 
-/* Of the neurons whose potentials lie within the `tie` of the largest one, the first of the fewest wins. */
+/* Of the neurons whose potentials are within `tie` of the largest, the first one that has won least often. */
 function winnerOf({ steps, readout: { tie } }, neurons, inputs, length) {
   const potentials = potentialsOf(neurons, inputs);
   const least = Math.max(...potentials) - tie * steps * length;
@@ -93,7 +93,7 @@ function winnerOf({ steps, readout: { tie } }, neurons, inputs, length) {
   return wins.indexOf(Math.min(...wins));
 }
 
-/* How far a neuron of the class moves: neurons that never won alone stay the mean of all images of the class. */
+/* How far a neuron of the class moves: a neuron that has never won remains the mean of all images of the class. */
 function rateOf(wins, won, ofClass) {
   if (wins === 0) return 1;
   if (won) return 1 / (wins + 1);
@@ -108,7 +108,7 @@ function scaledBy(neuron, factor) {
   return { ...neuron, threshold: Math.fround(neuron.threshold * factor) };
 }
 
-/* How many images a lesson has learned; the first one of a class counts for all of its neurons. */
+/* The number of images that a lesson has learned; the first image of a class counts for all of its neurons. */
 function imagesOf({ classes }) {
   return classes.reduce((sum, { neurons }) => sum + imagesOfClass(neurons), 0);
 }
