@@ -10,7 +10,7 @@ const VERSION = 20;
 const UTF8 = 0x800;
 const DAY = 33; // the first day of 1980, so that the same lesson always gives the same file
 const ALIGNMENT = 64; // of the data in an .npy file
-const TOLERANCE = 0.005; // of a threshold from that of a mean of images, as a share of the mean length
+const TOLERANCE = 0.005; // the largest error of a threshold, as a share of the mean length
 
 class Refused extends Error {}
 

@@ -4,11 +4,11 @@
 
 const last = network.end - 1;
 const readout = network.layers[network.layers.length - 1];
-const SECONDS = 6; // the duration of a whole run
+const SECONDS = 6; // of a whole run
 const JUMPS = 12; // steps of a run if the user prefers reduced motion
 const RUNNERS = 100; // the largest number of readout neurons that are shown
 
-/* The state of the page: the picture with its label (-1 if drawn), the network's response, and the step that is shown. */
+/* The state of the page: the picture and its label (-1 if drawn), the network's response, and the step shown. */
 const state = { picture: null, label: -1, run: null, step: 0, play: null, erased: 0, milliseconds: 0, layers: [] };
 
 /* The network's response to a picture, played from the beginning or, without `play`, shown when it decides. */

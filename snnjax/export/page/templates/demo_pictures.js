@@ -220,7 +220,7 @@ function fitted(source) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: Math.ceil(width * scale), height: Math.ceil(height * scale) });
   const pen = canvas.getContext("2d", { willReadFrequently: true });
-  pen.fillStyle = source === sheet.canvas ? "white" : "black"; // transparent parts: white like paper, or black as in Python
+  pen.fillStyle = source === sheet.canvas ? "white" : "black"; // as paper, or as in Python
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(source, 0, 0, canvas.width, canvas.height);
   return (pads ? padded : resized)(pen.getImageData(0, 0, canvas.width, canvas.height), network.picture);
@@ -239,7 +239,7 @@ async function startCamera() {
     look();
   } catch (error) {
     stopCamera();
-    const advice = "A browser needs your permission, and a page from localhost or https; some also allow pages opened as files.";
+    const advice = "A camera needs your permission, and a page from localhost or by https; some browsers also allow files.";
     write("source", `There is no camera (${error.name}). ${advice} You can still open pictures as files.`);
   }
   element("camera").disabled = false;

@@ -223,7 +223,8 @@ function nearestInteger(value) {
   return fraction > 0.5 || (fraction === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-/* The network's response to latencies of its input, layer after layer. The steps of all windows are numbered consecutively.
+/* The network's response to latencies of its input, layer after layer. The steps of all windows are numbered
+ * consecutively.
  *
  * decision: the class, -1 if the network is silent; step: when it decides; winner: the neuron that decides, if any.
  * latencies: of the input, then of each layer, before pooling, map by map, in its window; `network.steps` if silent.
@@ -239,7 +240,7 @@ function simulate(network, latencies) {
   return { ...run, ...decide(network, run) };
 }
 
-/* Adds the latencies of the layers to those of the input; also the pooled outputs of the layers. */
+/* The input and the pooled outputs of the layers; the latencies of the layers are added to the run. */
 function outputsOf(network, run) {
   const { steps, layers } = network;
   const outputs = [...run.latencies];

@@ -6,7 +6,7 @@ const RECENT = 10; // the number of pictures over which the accuracy is averaged
 const MOST_UNDONE = 100; // the number of earlier lessons that are kept
 
 /* The state of the page: the picture with the inputs of the readout, whether it has been learned, the lesson, earlier
- * lessons with what was then done to them, and the lesson that was last saved. */
+ * lessons with what was then done to them, and the lesson that was last saved or opened. */
 const state = { picture: null, inputs: null, learned: false, milliseconds: 0, lesson: UNTAUGHT, past: [], saved: UNTAUGHT };
 
 /* The network's response to a picture; its label, if any, is not used. */

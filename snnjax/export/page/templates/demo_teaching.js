@@ -85,7 +85,7 @@ function imageOf({ steps, readout: { input: [features, rows, columns] } }, input
   return { image: image.map((value) => value / length), length };
 }
 
-/* Of the neurons whose potentials are within `tie` of the largest, the first one that has won least often. */
+/* Of the neurons whose potentials are within `tie` of the largest, the first one of those with the fewest wins. */
 function winnerOf({ steps, readout: { tie } }, neurons, inputs, length) {
   const potentials = potentialsOf(neurons, inputs);
   const least = Math.max(...potentials) - tie * steps * length;
@@ -93,7 +93,8 @@ function winnerOf({ steps, readout: { tie } }, neurons, inputs, length) {
   return wins.indexOf(Math.min(...wins));
 }
 
-/* How far a neuron of the class moves: a neuron that has never won remains the mean of all images of the class. */
+/* How far a neuron of the class moves. All neurons have won the first image; until a neuron wins another one, it is the
+ * mean of all images of the class. */
 function rateOf(wins, won, ofClass) {
   if (wins === 0) return 1;
   if (won) return 1 / (wins + 1);
