@@ -239,7 +239,7 @@ async function startCamera() {
     look();
   } catch (error) {
     stopCamera();
-    const advice = "A camera needs your permission, and a page from localhost or by https; some browsers also allow files.";
+    const advice = "A camera needs permission, and a page from localhost or by https; some browsers also allow files.";
     write("source", `There is no camera (${error.name}). ${advice} You can still open pictures as files.`);
   }
   element("camera").disabled = false;
