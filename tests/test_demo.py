@@ -324,7 +324,7 @@ def test_what_a_stream_has_continued_is_opened(ncg, tmp_path):
     assert opened_there(given, path)["error"].startswith("has corrected errors")
     _, other = taught(ncg, data, bits=4)
     stream.save(stream.init(), path)
-    assert "another network" in opened_there(given | dict(page=other), path)["error"]
+    assert "different network" in opened_there(given | dict(page=other), path)["error"]
 
 
 def opened_there(given, path):
