@@ -154,7 +154,7 @@ def test_graphs_of_stages(name):
     frames = cumulative(latency, network.network.time_steps)
     for neuron in exchange.NEURONS:
         graph = exchange.to_nir(network, neuron)
-        assert ("form no chain" in graph.metadata["note"]) == (name not in CHAINS)
+        assert ("do not form a chain" in graph.metadata["note"]) == (name not in CHAINS)
         np.testing.assert_array_equal(judged(graph, frames), expected)
         np.testing.assert_array_equal(exchange.decide(expected, graph.metadata), decisions)
 
@@ -174,7 +174,7 @@ def test_the_readout_of_oblong_images_is_padded_to_a_square():
 
 @pytest.mark.parametrize("name", ["strides", "oblong", "branches", "latest"])
 def test_snntorch_reads_graphs(name):
-    """Norse reads no joins: nirtorch.load, which it calls, runs the nodes of joins in a wrong order."""
+    """Norse reads no joins: nirtorch.load, which it calls, runs the nodes of joins in the wrong order."""
     for package in ("torch", "nirtorch", "snntorch"):
         pytest.importorskip(package)
     network = exchange.exportable(network_of(GRAPHS[name]))

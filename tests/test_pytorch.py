@@ -239,7 +239,8 @@ def test_nothing_in_a_file_is_executed(torch, tmp_path, tiny, recwarn):
     path, evil = tmp_path / "tiny.pth", Malicious(tmp_path / "touched")
     for save in (torch.save, lambda x, p: p.write_bytes(pickle.dumps(x))):
         save(dict(tiny, extra=evil), path)
-        with pytest.raises(ValueError, match=r"tiny\.pth is damaged or is not a state_dict: it holds .* does not load"):
+        problem = r"tiny\.pth is damaged or is not a state_dict: it contains .* does not load"
+        with pytest.raises(ValueError, match=problem):
             pytorch.read(path, TINY)
     assert not (tmp_path / "touched").exists()
     assert not recwarn
@@ -248,7 +249,7 @@ def test_nothing_in_a_file_is_executed(torch, tmp_path, tiny, recwarn):
 def test_other_torch_files_are_refused(torch, tmp_path, monkeypatch):
     path = tmp_path / "tiny.pth"
     for content, message in (
-        (torch.ones(3), "it must hold arrays by name, got Tensor"),
+        (torch.ones(3), "it must contain arrays by name, got Tensor"),
         (dict(epoch=3), "'epoch' must be an array, got int"),
         ({0: torch.ones(3)}, "0 must be an array"),
     ):

@@ -27,8 +27,8 @@ class Rules(NamedTuple):
     Attributes:
       phase: the layers that learn, and the number of images after which supervised learners adapt.
       backend: the back end that computes, "xla" or "native".
-      memory: M, the number of images that are kept of each class, the newest ones.
-      replays: the number of images from the memory that are learned again after each image.
+      memory: M, the number of images of each class that are kept; the newest images are kept.
+      replays: the number of images from the memory that are learned again after each new image.
     """
 
     phase: Phase
@@ -38,12 +38,12 @@ class Rules(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a stream keeps of earlier images.
+    """The earlier images that a stream keeps.
 
     Attributes:
-      inputs: (classes, M, C, H, W) latencies, what the first layer that learns reads; or a tree of such arrays.
-      counts: (classes,) int32, images of each class so far, of which M are kept.
-      key: raw `jax.random` key of the next draw, (2,) uint32.
+      inputs: (classes, M, C, H, W) latencies, the inputs of the first layer that learns; or a tree of such arrays.
+      counts: (classes,) int32, the number of images of each class so far, of which at most M are kept.
+      key: the raw `jax.random` key of the next draw, (2,) uint32.
     """
 
     inputs: Any
@@ -57,7 +57,7 @@ class Memory(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """What changes while a stream learns.
+    """Everything that changes while a stream learns.
 
     Attributes:
       carry: the layers that learn, the states of their learners, and the `DecisionCounts` of decisions.
@@ -81,12 +81,15 @@ def empty_memory(rules: Rules, network: Network, key: np.ndarray) -> Memory:
 
 
 def _entering(network: Network, first: int) -> tuple[int, ...]:
-    """The outputs that layers from stage `first` on are computed from; () if the input of this stage is enough."""
+    """The outputs that the stages from `first` on depend on; () if the input of stage `first` is enough."""
     return network.graph.outputs_entering(first, len(network.stages) - 1)
 
 
 def _by_back_end(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of rules, computed by their back end; decorates what is traced, which may be after `jax.vmap`."""
+    """Decorates a function of `Rules` to be computed by their back end.
+
+    The back end is chosen when the function is traced, which may happen later, under `jax.vmap`.
+    """
 
     @functools.wraps(function)
     def call(rules: Rules, *args: Any) -> Any:
@@ -114,11 +117,11 @@ def learn_images(
 ) -> tuple[jax.Array, StreamState]:
     """Learns from each image in turn; returns the decisions made before learning, (N,) int32, and the new state.
 
-    Layers that do not learn process the images in groups, as large as the device processes at once. The label -1 stands
-    for an image that is only decided.
+    Layers that do not learn process the images in groups of as many images as the device processes at once. On an image
+    with label -1, the network only decides.
     """
     size = min(at_once(), len(images))
-    learn = one_by_one(functools.partial(_learn, rules))  # so that a stream's bits do not depend on the other streams
+    learn = one_by_one(functools.partial(_learn, rules))  # the other streams must not change the bits of a stream
 
     def learn_group(state: StreamState, group: Any) -> tuple[StreamState, jax.Array]:
         images, labels = group
@@ -142,7 +145,7 @@ def learn_reward(
 ) -> tuple[jax.Array, StreamState]:
     """Learns from the reward for the decision on one image; returns the decision, () int32, and the new state.
 
-    `reward` is that of `Supervised.update_by_reward`.
+    `reward` is the one of `Supervised.update_by_reward`.
     """
     learn = one_by_one(functools.partial(_learn_reward, rules))
     return learn(model, state, _inputs(rules, model, image), reward)
@@ -161,7 +164,7 @@ def _learn_reward(
 @functools.partial(jax.jit, static_argnums=0)
 @_by_back_end
 def end_epoch(rules: Rules, model: Model, state: StreamState) -> StreamState:
-    """The state after an epoch, which the learners have ended."""
+    """The state after the learners have ended an epoch."""
     return state._replace(carry=_rule(rules, model).end_epoch(state.carry, jnp.bool_(True)))
 
 
@@ -203,7 +206,7 @@ def _replay(rules: Rules, rule: Supervised, carry: Carry, memory: Memory) -> tup
     key, *keys = jax.random.split(memory.key, rules.replays + 1)
 
     def learn(index: jax.Array, carry: Carry) -> Carry:
-        # Each replay has its own key: with a common key, all of them would draw the same image.
+        # Each replay has its own key; with a common key, all replays would draw the same image.
         of_class, of_place = jax.random.split(jnp.stack(keys)[index])
         label = jax.random.categorical(of_class, jnp.where(held > 0, 0.0, -jnp.inf)).astype(jnp.int32)
         place = jax.random.randint(of_place, (), 0, jnp.maximum(held[label], 1))

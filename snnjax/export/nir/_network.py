@@ -1,4 +1,4 @@
-"""A network as a graph of NIR: its rounded weights and thresholds, its nodes, and how a reader decides by them."""
+"""A network as a NIR graph: its rounded weights and thresholds, its nodes, and how a reader decides with them."""
 
 import dataclasses
 import json
@@ -58,11 +58,11 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
 
 
 def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> str:
-    """Writes a network to a NIR file, atomically; returns a note for its user, "" if there is nothing to say.
+    """Writes a network to a NIR file, atomically; returns a note for the user, "" if there is nothing to say.
 
     The note says at which stage the file begins if layers with ramps are left out, and that not all readers can run the
-    graph if its nodes form no chain. nir 1.0.4 can also read the file. Raises FileExistsError if the file exists, and
-    as `to_nir` does.
+    graph if its nodes do not form a chain. nir 1.0.4 can also read the file. Raises FileExistsError if the file exists,
+    and the same errors as `to_nir`.
     """
     path = Path(path)
     if path.exists():
@@ -118,7 +118,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
 
 
 def decide(potentials: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
-    """The classes (N,), -1 for none, from potentials (N, T, F, H, W), as the recipe of a file says."""
+    """The classes (N,), -1 for none, from potentials (N, T, F, H, W), according to the recipe of a file."""
     values = potentials.reshape(*potentials.shape[:3], -1)
     last = _of_classes(values[:, -1], metadata).max(axis=2)
     decided = np.where(last.max(axis=1) > 0, last.argmax(axis=1), -1)
@@ -147,7 +147,7 @@ def _of_classes(values: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
 
 
 def _tail(network: Network, first: int, stages: list[Any]) -> Network:
-    """The network of the last stages, from stage `first` on, whose joined input is its encoded image."""
+    """The network of the stages from `first` on. The joined input of its first stage is its encoded image."""
     inputs = () if stages[0].branches else (Input(ENCODER),)
     moved = [dataclasses.replace(stages[0], inputs=inputs, join=Concatenate())]
     for stage in stages[1:]:
@@ -160,14 +160,14 @@ def _tail(network: Network, first: int, stages: list[Any]) -> Network:
 
 
 def _first_stage(network: Network) -> int:
-    """The stage from 0 at which the export begins; raises InputError if one behind it joins in another way."""
+    """The stage, from 0, at which the export begins; raises InputError if a later stage has a join that NIR lacks."""
     graph = network.graph
     last = len(network.stages) - 1
     first = 0
     for number, stage in enumerate(network.stages):
         if stage.ramped:
             first = number + 1
-    while first > 0 and graph.outputs_entering(first, last):  # none enters the last stage but what it reads
+    while first > 0 and graph.outputs_entering(first, last):  # the last stage has none, so that the loop ends
         first += 1
     for number in range(first + (first > 0), last + 1):
         join = network.stages[number].join
@@ -181,7 +181,7 @@ def _first_stage(network: Network) -> int:
 
 
 def _check_decision(network: Network) -> None:
-    """Raises InputError unless a single layer decides, by potentials that a reader can compare."""
+    """Raises InputError unless a single layer decides, from potentials that a reader can compare."""
     if type(network.decision) not in (Majority, Earliest):
         got = type(network.decision).__name__
         raise InputError(f"`decision` of {network.name} must be Earliest or Majority for NIR, got {got}")
@@ -195,7 +195,7 @@ def _check_decision(network: Network) -> None:
 
 
 def _check_hidden(network: Network, name: str, conv: Conv, weights: np.ndarray) -> None:
-    """Raises InputError if a layer that does not decide cannot be told by the inputs that have fired so far."""
+    """Raises InputError if the spikes of a layer that does not decide do not follow from the inputs fired so far."""
     if weights.min() < 0:
         why = "NIR has no neurons that fire once, and this one could fall silent again"
         raise InputError(f"`weights` of {name} of {network.name} must be at least 0, got {weights.min():.4g}: {why}")
@@ -209,7 +209,7 @@ def _check_squares(network: Network, first: int) -> None:
         size = network.input_shapes[number][1:]
         for name, conv in zip(network.names[number], stage.branches, strict=True):
             square(size, f"`kernel` of {name} of {network.name}", conv.kernel, conv.stride, conv.padding)
-        begins_joined = 0 < first == number  # the file begins with what this stage reads
+        begins_joined = 0 < first == number  # the input of the file is the joined input of this stage
         reads = [] if begins_joined else network.graph.reads(number)
         pools = [(network.shapes[output], each.pool) for output, each in reads]
         unpooled = dataclasses.replace(stage, pool=None)
@@ -221,9 +221,10 @@ def _check_squares(network: Network, first: int) -> None:
 
 
 def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.ndarray, Any]:
-    """Weights as multiples of a unit, float32, and the threshold below them, an odd multiple of half of it.
+    """The weights, float32, as multiples of a unit, and the threshold, reduced to an odd multiple of half that unit.
 
-    All sums of a neuron, with its bias unless it `decides`, are exact in float32. Those above the threshold remain so.
+    All sums of a neuron, with its bias unless it `decides`, are exact in float32. Sums of the rounded weights that are
+    above the given threshold are also above the returned one.
     """
     largest = float(np.abs(weights).max())
     unit = 2.0 ** (math.ceil(math.log2(largest)) - BITS) if largest else 2.0**-BITS
@@ -248,7 +249,7 @@ def _rounded(weights: np.ndarray, threshold: Any, *, decides: bool) -> tuple[np.
 
 
 def _add_joined(builder: Builder, network: Network, number: int, outputs: list[str]) -> str:
-    """Adds the pooling and the join of what stage `number` reads; returns the node with it."""
+    """Adds the pooling and the join of the inputs of stage `number`; returns the node of the joined input."""
     sources = []
     for index, (output, each) in enumerate(network.graph.reads(number), 1):
         source = outputs[output]
@@ -265,7 +266,7 @@ def _add_joined(builder: Builder, network: Network, number: int, outputs: list[s
 
 
 def _add_stage(builder: Builder, network: Network, number: int, source: str, weights: dict[str, np.ndarray]) -> str:
-    """Adds the layers and the pooling of a stage; returns the node with its output."""
+    """Adds the layers and the pooling of a stage; returns the node of its output."""
     stage = network.stages[number]
     branches = []
     for name, conv in zip(network.names[number], stage.branches, strict=True):
@@ -285,7 +286,7 @@ def _add_stage(builder: Builder, network: Network, number: int, source: str, wei
 
 
 def _metadata(exported: SpikingNetwork, neuron: Neuron, whole: Network) -> dict[str, Any]:
-    """The metadata of `to_nir` but the note."""
+    """The metadata of `to_nir` except the note."""
     network = exported.network
     described = network if len(network.stages) == len(whole.stages) else dataclasses.replace(network, encoder=None)
     metadata: dict[str, Any] = dict(
@@ -302,15 +303,15 @@ def _metadata(exported: SpikingNetwork, neuron: Neuron, whole: Network) -> dict[
 
 
 def _note(whole: Network, part: Network, *, chain: bool) -> str:
-    """What a file leaves out of a network, and whether few readers can run it; "" if neither."""
+    """Which stages a file leaves out, and whether only some readers can run it; "" if neither applies."""
     notes = []
     if first := len(whole.stages) - len(part.stages):
         how = f"snnjax computes them by model.input_of({first}, Activations({{0: latency}}))"
         shape = f"latencies of shape {part.input_shape}"
         notes.append(f"The file begins with the {shape} that stage {first + 1} of {whole.name} reads: {how}.")
     if not chain:
-        wrong = "norse 1.1, sinabs 3.1 and spyx 1.0 run them in a wrong order, without an error"
-        notes.append(f"The nodes form no chain: {wrong}; snnTorch 1.0 and SpikingJelly 2.0 run them correctly.")
+        wrong = "norse 1.1, sinabs 3.1 and spyx 1.0 run them in the wrong order, without an error"
+        notes.append(f"The nodes do not form a chain: {wrong}; snnTorch 1.0 and SpikingJelly 2.0 run them correctly.")
     return " ".join(notes)
 
 
@@ -322,7 +323,7 @@ _STEPS = {
 
 
 def _recipe(network: Network, neuron: Neuron, encoder: Any) -> str:
-    """How a reader gets from an image to a decision, as text. `encoder` is that of the whole network."""
+    """How a reader gets from an image to a decision, as text. `encoder` is the encoder of the whole network."""
     made = ""
     if encoder is not None:
         before = "" if network.encoder is not None else " and the stages before the file, which its note names"
@@ -342,7 +343,7 @@ def _recipe(network: Network, neuron: Neuron, encoder: Any) -> str:
 
 
 def _named(encoder: Any) -> str:
-    """An encoder with its settings, but not the arrays that it was fitted with."""
+    """An encoder and its settings as text, without fitted arrays."""
     if not dataclasses.is_dataclass(encoder):
         return type(encoder).__name__
     fields = {field.name: getattr(encoder, field.name) for field in dataclasses.fields(encoder)}
@@ -351,7 +352,7 @@ def _named(encoder: Any) -> str:
 
 
 def _decision(network: Network) -> str:
-    """The line of the recipe that says how a network decides."""
+    """The line of the recipe about the decision."""
     largest = f"the largest V({network.time_steps - 1}), in a tie the lowest class"
     last = f"the class of {largest}, if it is above 0, otherwise none"
     conv = network.stages[-1].branches[0]
@@ -366,14 +367,14 @@ def _decision(network: Network) -> str:
 
 
 def _package() -> Any:
-    """The package nir."""
+    """The package nir; raises MissingPackageError if it is not installed."""
     with optional_package("NIR needs the package nir", "'snnjax[nir]'"):
         import nir
     return nir
 
 
 def _remove_resets(path: Path) -> None:
-    """Removes v_reset, which is 0 by default, from the neurons of a file: nir 1.0.4 does not know it."""
+    """Removes v_reset, which is 0 by default, from the neurons in a file, because nir 1.0.4 does not accept it."""
     import h5py
 
     with h5py.File(path, "r+") as file:

@@ -1,4 +1,4 @@
-"""Graphs of NIR in the making: convolutions, and neurons without memory that fire above a threshold."""
+"""Building NIR graphs from convolutions and from neurons without memory that fire above a threshold."""
 
 import math
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 Neuron = Literal["IF", "LIF"]
 TAU = 1e-4
-"""Time constant of LIF nodes and time step of the simulation, in seconds; LIF neurons forget within a time step."""
+"""The time constant of LIF nodes and the time step of the simulation, in seconds; they forget within a time step."""
 
 
 def common_threshold(sums: np.ndarray, threshold: np.ndarray) -> float:
-    """The threshold B of all neurons of a layer: V - threshold stays below B, since some fire twice above 2 B."""
+    """The threshold B of all neurons of a layer. V - threshold stays below B, as some readers fire twice above 2 B."""
     return 2.0 ** math.ceil(math.log2(max(float((sums - threshold).max()) + 1, 1)))
 
 
 class Square(NamedTuple):
     """A kernel with zeros around it: square, and with the same sums at the same positions.
 
-    When the package nir computes the size of a map, it uses the number of rows of a kernel for its columns, too.
+    It is needed because the package nir, when it computes the size of a map, takes all kernels to be square.
 
     Attributes:
-      side: rows, which are as many as its columns.
-      before: rows of zeros above the kernel, columns of zeros left of it.
+      side: the number of rows, and of columns.
+      before: rows of zeros above the kernel, and columns of zeros to its left.
       stride: input rows and columns between neighbouring outputs.
       padding: silent rows and columns added to the input.
     """
@@ -42,17 +42,18 @@ class Square(NamedTuple):
     padding: tuple[int, int]
 
     def place(self, kernel: Sequence[int]) -> tuple[Any, slice, slice]:
-        """The index of a kernel, of so many rows and columns, in the weights of the square."""
+        """The index of the kernel, whose rows and columns are given, in the weights of the square."""
         rows = slice(self.before[0], self.before[0] + kernel[0])
         columns = slice(self.before[1], self.before[1] + kernel[1])
         return ..., rows, columns
 
 
 def square(size: Sequence[int], name: str, kernel: Pair, stride: Pair, padding: Pair) -> Square:
-    """The square of a kernel on maps of a size (H, W); raises InputError, which names the kernel, where none is exact.
+    """The square of a kernel on maps of size (H, W); raises InputError, which names the kernel, if none is exact.
 
-    Zeros that are as many on both sides of the kernel need as much padding. With one more on one side a row of the maps
-    is left over, or lacking: the outputs remain as many where the stride is above 1, or can be, as before one output.
+    If both sides of the kernel get the same number of zeros, the padding grows by that number. If one side gets one
+    more, the maps have a row too many or too few. The number of outputs then stays the same only if the stride is above
+    1, or if there is only one output, so that the stride can be raised.
     """
     taps = checks.pair("kernel", kernel, 1)
     settings = checks.pair("stride", stride, 1), checks.pair("padding", padding, 0)
@@ -65,7 +66,7 @@ def square(size: Sequence[int], name: str, kernel: Pair, stride: Pair, padding: 
 
 
 def _axis(side: int, size: int, taps: int, step: int, pad: int) -> tuple[int, int, int] | None:
-    """The zeros before a kernel, its stride and its padding on one axis of a `Square`; None where none is exact."""
+    """The zeros before a kernel, its stride and its padding on one axis of a `Square`; None if no choice is exact."""
     spare = size + 2 * pad - taps
     outputs = spare // step + 1
     zeros = side - taps
@@ -77,7 +78,7 @@ def _axis(side: int, size: int, taps: int, step: int, pad: int) -> tuple[int, in
 
 
 class Source(NamedTuple):
-    """A node that is read.
+    """A node that another one reads.
 
     Attributes:
       node: its name.
@@ -107,7 +108,7 @@ class Convolution(NamedTuple):
 
 
 class Builder:
-    """A graph of NIR in the making. Its methods add nodes, and return the name of the last one."""
+    """Builds a NIR graph. Its methods add nodes, and return the name of the last one."""
 
     def __init__(self, package: Any, neuron: Neuron):
         self.package = package
@@ -133,7 +134,7 @@ class Builder:
         return len({*targets}) == len(targets)
 
     def graph(self, metadata: dict[str, Any]) -> "NIRGraph":
-        """The graph, once it is complete."""
+        """The graph of all nodes added so far."""
         graph = self.package.NIRGraph(nodes=self.nodes, edges=self.edges)
         graph.metadata = metadata
         return graph
@@ -162,15 +163,15 @@ class Builder:
     def add_layer(self, name: str, convs: Sequence[Convolution], threshold: np.ndarray) -> str:
         """Adds neurons that fire if the sum of the convolutions is above `threshold`, (F,)."""
         sums = np.sum([conv.weights.sum(axis=(1, 2, 3), dtype=np.float64) for conv in convs], axis=0)
-        # Several readers take one threshold for all neurons of a layer, so the features' own ones go into the biases.
+        # Several readers use one threshold for all neurons of a layer, so the thresholds of the features become biases.
         level = common_threshold(sums, threshold)
         neurons = f"{name}_neurons"
         for index, conv in enumerate(convs):
             source = self.add_convolution(conv, 0.0 if index else level - threshold)
             self.edges.append((source, neurons))
         ones = np.ones(self.shapes[source], np.float32)
-        # Neurons without memory, because one that fires once cannot be expressed: norse, snnTorch, sinabs and spyx
-        # ignore a v_reset of -1e9, and SpikingJelly starts there.
+        # The neurons have no memory, because a neuron that fires only once cannot be expressed by a v_reset of -1e9:
+        # norse, snnTorch, sinabs and spyx ignore it, and SpikingJelly starts from it.
         if self.neuron == "IF":
             self.nodes[neurons] = self.package.IF(r=ones, v_threshold=level * ones)
         else:
@@ -185,8 +186,8 @@ class Builder:
         window = checks.pair("window", pool.window, 1)
         stride = checks.pair("stride", pool.stride or pool.window, 1)
         padding = checks.pair("padding", pool.padding, 0)
-        # A dense convolution: no pooling node is read by all of norse, snnTorch, sinabs, spyx, SpikingJelly and
-        # jaxpike, nor are grouped convolutions.
+        # A dense convolution, because neither a pooling node nor a grouped convolution is supported by all of norse,
+        # snnTorch, sinabs, spyx, SpikingJelly and jaxpike.
         weights = np.eye(features)[:, :, None, None] * np.ones(window)
         name = f"{name}_pool"
         return self.add_layer(name, [Convolution(name, source, weights, stride, padding)], np.full(features, 0.5))
@@ -203,7 +204,7 @@ class Builder:
         return self.add_layer(name, convs, np.full(features, 0.5))
 
     def add_count(self, name: str, sources: Sequence[str], least: int) -> str:
-        """Adds neurons that fire if at least `least` of their inputs have fired, one input in each source."""
+        """Adds neurons that have one input in each source, and fire if at least `least` of these have fired."""
         features = self.shapes[sources[0]][0]
         weights = np.eye(features)[:, :, None, None]
         convs = [Convolution(f"{name}_{number}", source, weights) for number, source in enumerate(sources, 1)]

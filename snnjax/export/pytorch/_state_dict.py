@@ -17,8 +17,8 @@ from snnjax.layers.conv import Conv
 from snnjax.learners import RSTDP, STDP
 from snnjax.networks import Network
 
-MOST_BYTES = 1 << 31  # that an .npz file may hold, unzipped
-_TORCH = (2, 10)  # the first with both holes in its weights-only loading closed, CVE-2025-32434 and CVE-2026-24747
+MOST_BYTES = 1 << 31  # the most that an .npz file may contain, unzipped
+_TORCH = (2, 10)  # the first version whose weights-only loading is safe: CVE-2025-32434 and CVE-2026-24747 are fixed
 _WEIGHT = ".conv.weight"
 _FIXED = "skip_connection"
 
@@ -30,7 +30,7 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
     counters that belong to them are not in the file, and decisions do not depend on them.
 
     Raises OSError if the file cannot be opened; InputError if it is damaged, if it contains no state_dict or that of
-    another network, or if weights are wrong as in `state_dict`; ImportError if it needs torch, and torch is not
+    another network, or if `state_dict` would refuse its weights; ImportError if the file needs torch, and torch is not
     installed or too old to be safe.
     """
     path = Path(path)
@@ -43,10 +43,10 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
     convolutions = {_tensor(block) for block in blocks.values()}
     if entries and all(name in convolutions or name.endswith(_WEIGHT) for name in entries):
         expected = convolutions
-    differences = {"it lacks": expected - actual, "it has the unknown": actual - expected}
+    differences = {"it lacks": expected - actual, "it has the unexpected": actual - expected}
     reasons = [f"{problem} {_some(names)}" for problem, names in differences.items() if names]
     if reasons:
-        raise InputError(f"{path} is no state_dict of {network.name}: {', '.join(reasons)}")
+        raise InputError(f"{path} is not a state_dict of {network.name}: {', '.join(reasons)}")
     weights = {}
     for _, layer, conv in network.layers():
         block = blocks[layer]
@@ -56,14 +56,14 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
         for rule in _rules(conv):
             duplicate = f"{block}.{rule}.layer.weight"
             if duplicate in entries and not np.array_equal(entries[duplicate], entries[name]):
-                raise InputError(f"{path}: {duplicate} must be the same as {name}, got other weights")
+                raise InputError(f"{path}: {duplicate} must be the same as {name}, got different weights")
     return weights
 
 
 def write(path: Path | str, network: Network, weights: Mapping[str, Any]) -> None:
-    """Writes the file of a whole `state_dict`, .npz, .pth or .pt, atomically; raises as `read` does.
+    """Writes a whole `state_dict` to a .npz, .pth or .pt file, atomically; raises the same errors as `read`.
 
-    aidinattar/snn loads it by `model.load_state_dict(torch.load(path))`; an .npz by
+    aidinattar/snn loads it with `model.load_state_dict(torch.load(path))`, and an .npz file with
     `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
     """
     path = Path(path)
@@ -73,15 +73,16 @@ def write(path: Path | str, network: Network, weights: Mapping[str, Any]) -> Non
         if torch is None:
             np.savez(file, **entries)  # type: ignore[arg-type]
         else:
-            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights are kept once
+            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights once
             torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
 
 
 def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The PyTorch network's state_dict, float32 by name: `weights` (F, C, kh, kw) by layer, rates of the `network`.
+    """The state_dict of the PyTorch network, float32 by name: the `weights`, (F, C, kh, kw) by layer, and the rates.
 
-    A layer that learns by STDP and then by reward (deepr2024) has the rates of the latter. Raises InputError for other
-    layers, or weights that have the wrong shape or dtype, are not finite, or are negative although the rule forbids it.
+    The rates are those of the `network`. A layer that learns by STDP and then by reward (deepr2024) gets the rates of
+    the latter. Raises InputError if a layer has a ramp, or if weights have the wrong shape or dtype, are not finite, or
+    are negative although the rule does not allow it.
     """
     shapes = network.weight_shapes
     checks.same_names(f"weights of {network.name}", weights, shapes)
@@ -105,7 +106,7 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
 
 
 def blocks_of(network: Network) -> dict[str, str]:
-    """Each layer's name in aidinattar/snn, which counts only stages that learn; fixed layers are skip connections."""
+    """The name of each layer in aidinattar/snn, which counts learning stages; fixed layers are skip connections."""
     blocks: dict[str, str] = {}
     learning = 0
     fixed = 0
@@ -123,12 +124,12 @@ def blocks_of(network: Network) -> dict[str, str]:
 
 
 def _tensor(block: str) -> str:
-    """The name of a block's weights."""
+    """The name of a block's weights in a state_dict."""
     return f"{block}.weight" if block.startswith(_FIXED) else block + _WEIGHT
 
 
 def _rules(conv: Conv) -> dict[str, tuple[float, float]]:
-    """The learning rules of a layer by their names there, with their first (a+, a-)."""
+    """The learning rules of a layer by their names in aidinattar/snn, with their initial (a+, a-)."""
     last = conv.each_learner[-1] if conv.each_learner else None
     if isinstance(last, RSTDP):
         return dict(stdp=last.reward, anti_stdp=last.punish)
@@ -140,14 +141,14 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.nd
     array = np.asarray(value)
     checks.shape(name, array, shape, "the layer's weights")
     checks.array(name, array, None, "floats")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
         array = array.astype(np.float32)
     checks.number(name, array, 0 if conv.monotone else -np.inf, arrays=True)
     return array
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first names of many; names of convolution weights say most, so they come first."""
+    """The first of many names. Those of convolution weights are the most informative ones, so they come first."""
     return some(sorted(names, key=lambda name: (not name.endswith(_WEIGHT), name))) or "none"
 
 
@@ -167,17 +168,17 @@ def _entries(path: Path) -> dict[str, np.ndarray]:
     ):
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:  # which would advise to load the file with all code in it
+        except pickle.UnpicklingError as error:  # its own message advises to load the file with all code in it
             match = re.search(r"GLOBAL ([\w.]+)", str(error))
             code = match[1] if match else "something"
-            raise InputError(f"it holds {code}, which torch does not load as weights") from error
+            raise InputError(f"it contains {code}, which torch does not load as weights") from error
         if not isinstance(loaded, dict):
-            raise InputError(f"it must hold arrays by name, got {type(loaded).__name__}")
+            raise InputError(f"it must contain arrays by name, got {type(loaded).__name__}")
         for name, value in loaded.items():
             if not isinstance(name, str) or not isinstance(value, torch.Tensor):
                 raise InputError(f"{name!r} must be an array, got {type(value).__name__}")
             values = value.detach()
-            entries[name] = (values.float() if values.is_floating_point() else values).numpy()  # not of bfloat16
+            entries[name] = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
     return entries
 
 
