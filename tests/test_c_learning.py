@@ -356,6 +356,66 @@ def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkey
         assert refused_by_it("learned.bin") == (1, "learned.bin is damaged, or of another program\n")
 
 
+FLASH_TEST = """
+static uint8_t flash[SAVED_BYTES + WORD];
+static uint8_t image[IMAGE_BYTES];
+
+int flash_erase(uint8_t *start, size_t count)
+{
+    memset(start, 255, (count + WORD - 1) / WORD * WORD);
+    return 0;
+}
+
+int flash_write(uint8_t *address, const uint8_t bytes[WORD])
+{
+    for (int i = 0; i < WORD; i++)
+        if (address[i] != 255)
+            return 1; /* not erased */
+    memcpy(address, bytes, WORD);
+    return 0;
+}
+
+static int decision(void)
+{
+    NAME(result) result;
+    NAME(classify)(image, &result);
+    return result.decision;
+}
+
+int main(void)
+{
+    NAME(result) result;
+    memset(image, 200, sizeof image / 2);
+    const int empty = load_from_flash(flash);
+    NAME(learn)(image, 3, &result);
+    const int saved = save_to_flash(flash) || save_to_flash(flash);
+    NAME(reset)();
+    const int forgotten = decision();
+    const int loaded = load_from_flash(flash);
+    const int remembered = decision();
+    flash[100] ^= 1;
+    return !(empty == -1 && !saved && forgotten == -1 && !loaded && remembered == 3 && load_from_flash(flash) == -1);
+}
+"""
+
+
+def test_the_functions_of_the_page_keep_what_was_learned_in_flash_memory(tmp_path, capsys, monkeypatch):
+    """The flash memory of the test refuses to write what was not erased; damaged data are not loaded."""
+    monkeypatch.chdir(tmp_path)
+    kept = next(text for language, text in blocks(PAGE) if language == "c" and "save_to_flash" in text)
+    prefix = "goupy2024_ncg_prototypes"
+    macros = [f"#define {macro} {prefix.upper()}_{macro}" for macro in ("SAVED_BYTES", "IMAGE_BYTES")]
+    macros.append(f"#define NAME(function) {prefix}_##function")
+    (tmp_path / "flash.c").write_text("\n".join([kept, *macros, FLASH_TEST]))
+    export = next(line for line in all_commands(PAGE) if "--learn" in line)
+    Command("export").main(shlex.split(export)[2:])
+    capsys.readouterr()
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+    sources = ["flash.c", f"exported/{prefix}.c"]
+    subprocess.run(["cc", *strict, "-O1", "-Iexported", *sources, "-o", "flash"], check=True)
+    subprocess.run(["./flash"], check=True)
+
+
 def test_features_without_a_decision_learn_as_many_classes_as_are_given(tmp_path, capsys):
     """A readout is put on their last stage; they have no number of classes of their own."""
     network = pixels()

@@ -204,10 +204,10 @@ def test_a_run_goes_on_with_the_back_end_that_it_began_with(tmp_path, monkeypatc
     monkeypatch.setattr(native, "load", mock.Mock(side_effect=OSError("no\ncompiler")))
     assert planning.resolve_backend("auto", 15, tmp_path) == "xla"
     files.save_checkpoint(tmp_path / "checkpoint.npz", {}, dict(settings=dict(backend="native")))
-    with pytest.raises(InputError, match=r"the run in .* began on the back end native: no compiler$"):
+    with pytest.raises(InputError, match=r"the run in .* began on the native back end: no compiler$"):
         planning.resolve_backend("auto", 15, tmp_path)
     assert planning.resolve_backend("auto", 15, tmp_path / "none") == "xla"
-    assert capsys.readouterr().out == "on the back end xla: no compiler\n"
+    assert capsys.readouterr().out == "on the xla back end: no compiler\n"
     monkeypatch.setattr("snnjax.core.devices.local_devices", lambda: [mock.Mock(platform="gpu")])
     assert "got the device gpu" in backend.unavailable()
 

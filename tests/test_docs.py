@@ -318,7 +318,7 @@ def test_speed_on_the_main_page_is_that_of_the_benchmarks():
     assert words.count(f"{min(trainings):.0f} to {max(trainings):.0f} times as fast") == 2  # at the top and in Speed
     assert f"single epochs {min(epochs):.0f} to {max(epochs):.0f} times" in words
     assert f"resnet2024, which is {median(exception.training):,.0f} times" in words
-    assert f"Tests are {min(tests):.0f} to {max(tests):.0f} times as fast" in words
+    assert f"Testing is {min(tests):.0f} to {max(tests):.0f} times as fast" in words
     assert f"takes {min(seconds):.0f} to {max(seconds):.0f} seconds" in words
 
 

@@ -1,4 +1,4 @@
-"""Kernels on the back end native, which XLA judges, and the library that they are in."""
+"""Kernels on the native back end, which XLA judges, and the library that they are in."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ RATES = np.float32([0.5, -0.25])
 
 
 def on_both(compute):
-    """What is computed on the back end native, and by XLA."""
+    """What is computed on the native back end, and by XLA."""
     with kernels.use_backend("native"):
         found = compute()
     with kernels.use_backend("xla"):

@@ -1,4 +1,4 @@
-"""Kernels of sequences on the back end native: NumPy judges them, exactly where floats hold all sums exactly."""
+"""Kernels of sequences on the native back end: NumPy judges them, exactly where floats hold all sums exactly."""
 
 import judge
 import numpy as np

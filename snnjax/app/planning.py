@@ -97,12 +97,12 @@ def resolve_backend(chosen: str, time_steps: int, path: Path | None = None) -> s
     """
     began = backend_of(path) if path and chosen == "auto" else "auto"
     if began == "native" and (why := backend.unavailable(time_steps)):
-        raise InputError(f"the run in {path} began on the back end native: {why}")
+        raise InputError(f"the run in {path} began on the native back end: {why}")
     if began != "auto":
         return began
     found = backend.resolve(chosen, time_steps)
     if chosen == backend.current() == "auto" and found == "xla":
-        print(f"on the back end xla: {backend.unavailable(time_steps)}")
+        print(f"on the xla back end: {backend.unavailable(time_steps)}")
     return found
 
 

@@ -72,7 +72,7 @@ class Network(Imports):
         ),
     ] = None
     time_steps: Annotated[int | None, option("T", "those of the network or its encoder")] = None
-    """time steps of the latencies, up to 255 on the back end native"""
+    """time steps of the latencies, up to 255 on the native back end"""
 
 
 @dataclasses.dataclass(frozen=True)

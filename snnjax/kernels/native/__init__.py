@@ -91,7 +91,7 @@ def compiler() -> list[str]:
             return [path, *options]
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "c++"]
-    raise OSError("the back end native needs a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
+    raise OSError("the native back end needs a C++ compiler: install g++ or clang, or pip install 'snnjax[native]'")
 
 
 def library(source: Path) -> Path:
