@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from made_examples import prepare_omniglot, prepare_spoken_digits, write_omniglot, write_spoken_digits
 from made_files import png
+from scipy.io import wavfile
+from sklearn.svm import SVC, LinearSVC
 
 import snnjax
 from snnjax.app import plots
@@ -118,7 +120,8 @@ def test_data_that_are_missing_are_described(missing, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("linear", {}),
+        ("flat", dict(model=LinearSVC(C=0.03))),
+        ("flat", dict(model=SVC(C=10))),
         ("convolutional", dict(steps=100)),
         ("spiking", dict(network="softhebb_narrow")),
         ("spiking", dict(network="local_narrow")),
@@ -132,7 +135,7 @@ def test_spoken_digits_of_a_new_speaker_are_recognised(method, settings, tmp_pat
     digits = np.array([int(name[0]) for name in sounds])
     new = np.array(["anna" in name for name in sounds])
     with jax.numpy_rank_promotion("allow"):
-        decide = example[method](maps[~new], digits[~new], seed=0, **settings)
+        decide = example[method](maps[~new], digits[~new], 0, **settings)
         found = decide(maps[new])
     assert np.mean(found == digits[new]) > 0.9
 
@@ -149,7 +152,18 @@ def test_prepared_recordings_are_those_of_the_folder(tmp_path):
 
 
 def test_recordings_that_are_missing_are_described(tmp_path, capsys):
-    with pytest.raises(SystemExit, match=rf"{tmp_path} contains no recordings such as 7_jackson_32.wav: see --help"):
+    with pytest.raises(SystemExit):
+        output("14_spoken_digits", capsys, str(tmp_path))
+    assert f"{tmp_path} contains no files such as 7_jackson_32.wav" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["stereo", "rate", "silence"])
+def test_recordings_of_another_kind_are_refused(wrong, tmp_path, capsys):
+    write_spoken_digits(tmp_path, recordings=1)
+    sound = np.random.default_rng(0).integers(-9, 9, 4000, np.int16)
+    samples = dict(stereo=np.stack([sound, sound], 1), rate=sound, silence=0 * sound)
+    wavfile.write(tmp_path / "3_anna_0.wav", 44100 if wrong == "rate" else 8000, samples[wrong])
+    with pytest.raises(SystemExit, match=r"3_anna_0\.wav must be mono, at 8000 Hz, and not silent"):
         output("14_spoken_digits", capsys, str(tmp_path))
 
 
