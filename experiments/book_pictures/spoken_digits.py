@@ -8,7 +8,8 @@ from book_pictures import style
 from snnjax.app import plots
 
 MARKS = {
-    "linear": ("s", "0.5"),
+    "linear": ("s", "0.7"),
+    "gaussian": ("v", "0.4"),
     "convolutional": ("^", style.GREEN),
     "softhebb_narrow": ("D", style.OFF),
     "local_narrow": ("o", style.ON),
@@ -17,7 +18,7 @@ MARKS = {
 
 
 def accuracies_by_split() -> bytes:
-    """Test accuracies of four methods on the official split, and for each speaker held out."""
+    """Test accuracies of five methods on the official split, and for each speaker held out."""
     record = recorded("spoken_digits")["accuracy"]
     speakers = sorted(
         (split for split in record["linear"] if split != OFFICIAL),
