@@ -51,6 +51,14 @@ class Dataset:
       group_names: the name of each group, by its number; or none.
       unlabelled_images: additional training images without labels; or None. Layers that learn without labels use them
         too, after the labelled images unless images are shuffled.
+
+    Example:
+      >>> import numpy as np
+      >>> from snnjax.data import Dataset
+      >>> images = np.zeros((6, 20, 30), np.uint8)
+      >>> labels = np.array([0, 1, 0, 1, 0, 1])
+      >>> Dataset("mine", images[:4], labels[:4], images[4:], labels[4:], class_names=("cat", "dog"))
+      Dataset(mine: 4 training and 2 test images, 20 high, 30 wide, 2 classes)
     """
 
     name: str

@@ -66,6 +66,11 @@ def recordings(
     If a data set has no test recordings, a fifth of each class is used for testing. Raises MissingPackageError if tonic
     is not installed, FileNotFoundError if `data_dir` contains no recordings, DownloadError if they cannot be
     downloaded, and InputError if a recording is damaged.
+
+    Example:
+      >>> from snnjax.data import recordings
+      >>> recordings("pokerdvs")  # doctest: +SKIP
+      Dataset(pokerdvs: 48 training and 20 test images, 35 high, 35 wide, 2 channels, 4 classes)
     """
     checks.one_of("name", name, RECORDINGS)
     source = RECORDINGS[name]
@@ -119,6 +124,14 @@ def event_picture(
 
     With this function, custom recordings can be converted to a `Dataset`; `tonic.io` reads the files of several types
     of cameras. Raises InputError if events lie outside the sensor.
+
+    Example:
+      >>> import numpy as np
+      >>> from snnjax.data import event_picture
+      >>> fields = [("x", int), ("y", int), ("t", int), ("p", int)]
+      >>> events = np.array([(0, 0, 1000, 1), (3, 2, 1500, 0)], fields)
+      >>> event_picture(events, sensor=(4, 4), size=(2, 2), window=1000).tolist()
+      [[[0, 255], [0, 0]], [[0, 0], [128, 0]]]
     """
     checks.at_least("window", window, 0, above=True)
     picture = np.zeros((*size, 2), np.uint8)

@@ -81,6 +81,14 @@ def picture_folder(
     classes, if the classes for testing differ from those for training, if no training picture of a class can be read,
     if `group` is not a regular expression or matches no picture, or if `split_seed` is not 0 although there is a test
     folder.
+
+    Example:
+      >>> from snnjax.data import picture_folder
+      >>> data = picture_folder("pictures", size=32)  # pictures/cat/1.png, ..., pictures/dog/10.png
+      >>> data
+      Dataset(pictures: 16 training and 4 test images, 32 high, 32 wide, 2 classes)
+      >>> data.class_names
+      ('cat', 'dog')
     """
     path = Path(data_dir)
     pair = None if size is None else checks.pair("size", size, 1, LARGEST_SIZE)

@@ -171,6 +171,14 @@ def read_picture(
     The picture is resized without changing its proportions, then inverted if `invert` is True. If its proportions
     differ from those of the shape, `fit="crop"` keeps the middle; `fit="pad"` keeps the whole picture and adds a border
     in the median colour of its outermost pixels. Raises InputError if the file cannot be read.
+
+    Example:
+      >>> from snnjax.data import read_picture
+      >>> image, notes = read_picture("photo.jpg", (32, 32, 3))
+      >>> image.shape, image.dtype
+      ((32, 32, 3), dtype('uint8'))
+      >>> notes
+      ['resized from 48 high, 64 wide to 32 high, 32 wide, 25 % of it cut off to keep its proportions']
     """
     checks.one_of("fit", fit, FITS)
     picture = _read(Path(path), functools.partial(decode, shape=shape, fit=fit))
@@ -210,6 +218,14 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
     as it is. Otherwise, the ink is scaled into a box of 20x20 pixels, without changing its proportions, and its centre
     of mass is moved to the middle (LeCun et al. 1998). With `invert`, the ink is assumed to be dark; otherwise this is
     detected. Raises InputError if the file cannot be read, or contains no ink.
+
+    Example:
+      >>> from snnjax.data import read_handwriting
+      >>> image, notes = read_handwriting("seven.png")
+      >>> image.shape, image.dtype
+      ((28, 28), dtype('uint8'))
+      >>> notes
+      ["inverted, scaled and centred as MNIST's digits"]
     """
     picture = _read(Path(path), _decode_grey)
     pixels = picture.pixels

@@ -16,7 +16,15 @@ MOST_BYTES = 1 << 30  # in an uncompressed file; the largest known file, of EMNI
 
 
 def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads images (N, 32, 32, 3) and labels (N,), both uint8, from a file of the binary version of CIFAR-10."""
+    """Reads images (N, 32, 32, 3) and labels (N,), both uint8, from a file of the binary version of CIFAR-10.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from snnjax.data import read_cifar
+      >>> images, labels = read_cifar(Path("cifar-10-batches-bin/test_batch.bin"))
+      >>> images.shape, labels.shape
+      ((10000, 32, 32, 3), (10000,))
+    """
     raw = _read(path)
     record = 1 + 3 * 32 * 32  # a label, then the red, green and blue plane
     if not raw or len(raw) % record:
@@ -27,7 +35,15 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:
-    """Reads an IDX file as a uint8 array with `rank` axes: 3 for images, 1 for labels."""
+    """Reads an IDX file as a uint8 array with `rank` axes: 3 for images, 1 for labels.
+
+    Example:
+      >>> from pathlib import Path
+      >>> from snnjax.data import read_idx
+      >>> images = read_idx(Path("t10k-images-idx3-ubyte"), 3)
+      >>> images.shape, images.dtype
+      ((10000, 28, 28), dtype('uint8'))
+    """
     raw = _read(path)
     header = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])

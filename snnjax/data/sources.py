@@ -52,6 +52,13 @@ def load(
     Raises InputError if the name is unknown, or if files are damaged or do not match each other; FileNotFoundError if
     `data_dir` has no files of the data set; DownloadError if they cannot be downloaded; MissingPackageError if a
     package is needed that is not installed. The message of each error says what to do.
+
+    Example:
+      >>> from snnjax.data import load
+      >>> load("digits")
+      Dataset(digits: 1,437 training and 360 test images, 28 high, 28 wide, 10 classes)
+      >>> load("folder", "pictures")  # pictures/cat/1.png, ..., pictures/dog/10.png
+      Dataset(pictures: 16 training and 4 test images, 48 high, 64 wide, 2 classes)
     """
     checks.instance("dataset", name, str | os.PathLike, "a name, or the path of an .npz file")
     name = os.fspath(name)
@@ -94,6 +101,11 @@ def find(name: str) -> Location:
     """The location from which `load` reads one of `DATASETS` without a download; reads no data, imports nothing.
 
     Raises InputError for an unknown name.
+
+    Example:
+      >>> from snnjax.data import find
+      >>> find("digits")
+      Location(kind='built in', path=None)
     """
     _check(name)
     published = CATALOGUE[name].published
@@ -120,6 +132,12 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
 
     Raises InputError if the name is unknown or the `mirror` is invalid, DownloadError if a file cannot be downloaded
     from any mirror, and other types of OSError if the files cannot be written.
+
+    Example:
+      >>> from snnjax.data import fetch, load
+      >>> folder = fetch("mnist")  # doctest: +SKIP
+      >>> load("mnist", folder)  # doctest: +SKIP
+      Dataset(mnist: 60,000 training and 10,000 test images, 28 high, 28 wide, 10 classes)
     """
     from snnjax.data.download import download
 
@@ -175,6 +193,14 @@ def digits() -> Dataset:
     Learning Repository, CC BY 4.0. The file that comes with snnjax also contains the indices of both parts, as
     scikit-learn's `train_test_split` returns them: importing this function would take a second, a tenth of the time of
     a short training run.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> data = digits()
+      >>> data
+      Dataset(digits: 1,437 training and 360 test images, 28 high, 28 wide, 10 classes)
+      >>> data.subset(100, 50)
+      Dataset(digits: 100 training and 50 test images, 28 high, 28 wide, 10 classes)
     """
     raw = files.read_npz(DIGITS, "digits", readers.MOST_BYTES)
     images = enlarged(raw["images"] * (255 / 16))

@@ -18,6 +18,12 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     Returns them as int32 of 0..C-1 in the order of the old labels, and the names of the C classes, the old labels as
     text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError if a
     later array has classes that the first one lacks.
+
+    Example:
+      >>> from snnjax.data import relabel
+      >>> (train, test), names = relabel([7, 3, 7], [3])
+      >>> train.tolist(), test.tolist(), names
+      ([1, 0, 1], [0], ('3', '7'))
     """
     arrays = [_label_array(x) for x in labels]
     checks.some("labels", arrays[0] if arrays else (), "of at least one image")

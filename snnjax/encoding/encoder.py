@@ -35,6 +35,13 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILO
 
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns, radius >= 0; `epsilon`
     guards against division by 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import local_normalization
+      >>> weak_and_strong = jnp.array([[[1.0, 4.0, 1.0]], [[10.0, 40.0, 10.0]]])
+      >>> local_normalization(weak_and_strong, radius=1).round().tolist()
+      [[[2.0, 6.0, 2.0]], [[2.0, 6.0, 2.0]]]
     """
     checks.array("maps", maps, "C H W", "floats")
     width = 2 * checks.integer("radius", radius, 0) + 1
@@ -70,6 +77,13 @@ def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, pa
 
     Maps (C, H, W) float, with `padding` rows and columns of zeros on each side, to (C, H', W'), with the same shapes as
     `kernels.pool` for latencies. The default stride is the size of the window.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import max_pooling
+      >>> maps = jnp.arange(16.0).reshape(1, 4, 4)
+      >>> max_pooling(maps, 2).tolist()
+      [[[5.0, 7.0], [13.0, 15.0]]]
     """
     checks.array("maps", maps, "C H W", "floats")
     return pool_largest(maps, window, stride=stride, padding=padding)
@@ -81,6 +95,13 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
 
     This is an optional step before `rank_order`. Maps are (C, H, W) float in and out. `percents`, (D,) float, are the
     shares for neighbours at the Chebyshev distances 1, 2, ... D, in percent.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import lateral_inhibition
+      >>> maps = jnp.zeros((1, 3, 4)).at[0, 1, 1].set(4.0).at[0, 1, 2].set(2.0)
+      >>> lateral_inhibition(maps, jnp.array([0.25]))[0, 1].tolist()  # eight and seven smaller neighbours
+      [0.0, 12.0, 5.5, 0.0]
     """
     checks.array("maps", maps, "C H W", "floats")
     checks.array("percents", percents, "D")
@@ -101,6 +122,12 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     With n values above 0 and a bin size of n // T, the value of rank r (in descending order, equal values in order of
     their flat index) spikes at step r // bin. The last n - T bin values are silent. If n < T, each value spikes at a
     different step. Intensities are (...) float32, none negative; latencies are (...) unsigned integers, T for silent.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import rank_order
+      >>> rank_order(jnp.array([0.0, 5.0, 3.0, 9.0]), time_steps=3).tolist()
+      [3, 1, 2, 0]
     """
     checks.array("intensities", intensities, None, "floats")
     checks.time_steps(time_steps)
@@ -175,6 +202,13 @@ def encode(
     Maps (H, W) or (H, W, 3), uint8 or floats in 0..255, times `scale`, to (F, H', W') unsigned integers, T for silent.
     Constant images are silent except at their border. Raises InputError if known pixels are NaN, infinite or in 0..1,
     and InputTypeError for other dtypes.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.encoding import encode
+      >>> latency = encode(digits().test_images[0], time_steps=10)
+      >>> latency.shape, latency.dtype
+      ((6, 28, 28), dtype('uint8'))
     """
     checks.array("image", image, None)
     maps = jnp.maximum(filter_image(image, bank=bank, scale=scale), 0)
@@ -201,6 +235,14 @@ class Encoder:
       pointwise: whether only one map fires at each position: that of the first spike, in a tie of the strongest.
       scale: the factor by which pixels in 0..255 are multiplied before thresholds apply. The planes of colour images
         are summed.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.encoding import Encoder
+      >>> from snnjax.layers import Pool
+      >>> encoder = Encoder(time_steps=10, pool=Pool(2))
+      >>> encoder(digits().test_images[0]).shape
+      (6, 14, 14)
     """
 
     bank: FilterBank = static(default=DIGITS)

@@ -20,6 +20,12 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
 
     It is the Gaussian with the standard deviation `sigma1`, in pixels, minus that with `sigma2`; both must be positive,
     and must differ. `window` must be odd, and at least 3.
+
+    Example:
+      >>> from snnjax.encoding import dog_kernel
+      >>> on_centre = dog_kernel(7, sigma1=1.0, sigma2=2.0)
+      >>> on_centre.shape, float(on_centre[3, 3])
+      ((7, 7), 1.0)
     """
     row, column = _offsets(window)
     checks.number("sigma1", sigma1, above=0)
@@ -35,6 +41,12 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
     """A Gabor filter with zero mean and maximum 1, (window, window) float32.
 
     The orientation is in degrees, and the wavelength is 2 window / div pixels. `window` must be odd, and at least 3.
+
+    Example:
+      >>> from snnjax.encoding import FilterBank, gabor_kernel
+      >>> edges = FilterBank.of([gabor_kernel(5, orientation) for orientation in (0, 45, 90, 135)], absolute=True)
+      >>> edges.output_shape((28, 28))
+      (4, 28, 28)
     """
     row, column = _offsets(window)
     checks.number("div", div, above=0)
@@ -81,6 +93,14 @@ class FilterBank:
       padding: rows and columns added on each side of the image; by default so many that the size does not change.
       copies: how often each output is repeated, as consecutive maps.
       reflect: whether the image is padded by reflection instead of zeros, which act like an edge.
+
+    Example:
+      >>> from snnjax.encoding import Encoder, FilterBank, dog_kernel
+      >>> on_and_off = FilterBank.of([dog_kernel(7, 1, 2), dog_kernel(7, 2, 1)], threshold=50.0)
+      >>> on_and_off
+      FilterBank(2 kernels up to 7x7, threshold=50.0)
+      >>> Encoder(on_and_off).output_shape((28, 28))
+      (2, 28, 28)
     """
 
     kernels: tuple[tuple[tuple[float, ...], ...], ...] = static()
@@ -191,6 +211,13 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 
     Outputs do not depend on the device or on how many images are filtered at a time, because partial sums are exact and
     then added in a fixed order. Equal neighbourhoods have equal outputs, and a filter with zero mean gives exactly 0
     where an image is constant. Floats are rounded to 24 bits of the largest one.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.encoding import ON_OFF_DOGS, filter_image
+      >>> maps = filter_image(digits().test_images[0], bank=ON_OFF_DOGS)
+      >>> maps.shape, maps.dtype
+      ((2, 28, 28), dtype('float32'))
     """
     checks.array("image", image, None)
     bank.output_shape(image.shape)  # raises where the image does not fit

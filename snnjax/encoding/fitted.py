@@ -36,6 +36,15 @@ def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Ar
 
     The maps (of filtered images in 0..1), the minimum and the maximum are (C, H, W) float. Differences of up to 1e-5
     are caused by rounding and count as 0, because otherwise pixels that never change would fire at random.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import calibrate
+      >>> maps = jnp.array([[[0.5, 0.75, 0.5]]])
+      >>> minimum = jnp.array([[[0.5, 0.5, 0.5]]])
+      >>> maximum = jnp.array([[[1.0, 1.0, 0.5]]])
+      >>> calibrate(maps, minimum, maximum).tolist()
+      [[[0.0, 0.5, 0.0]]]
     """
     checks.array("maps", maps, "C H W", "floats")
     above = maps - minimum
@@ -135,6 +144,14 @@ class OnOff(Calibrated):
       time_steps: T.
       minimum: the minimum of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
       maximum: the maximum, in the same form.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.encoding import OnOff
+      >>> data = digits()
+      >>> encoder = OnOff(surround=4.0).fit(data.train_images[:100])
+      >>> encoder(data.test_images[0]).shape
+      (2, 28, 28)
     """
 
     window: int = static(default=7)
@@ -209,6 +226,14 @@ class Whitening(Calibrated):
       filters: (C, C, window, window) float32, by output and input channel; 0.0 until fitted.
       minimum: the minimum of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
       maximum: the maximum, in the same form.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.encoding import Whitening
+      >>> data = digits()
+      >>> encoder = Whitening(window=5).fit(data.train_images[:100])
+      >>> encoder.filters.shape, encoder(data.test_images[0]).shape
+      ((1, 1, 5, 5), (2, 28, 28))
     """
 
     window: int = static(default=9)

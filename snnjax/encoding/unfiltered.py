@@ -24,6 +24,13 @@ class Pixels:
 
     Attributes:
       time_steps: T.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import Pixels
+      >>> image = jnp.array([[0, 1], [128, 255]], jnp.uint8)
+      >>> Pixels()(image).tolist()
+      [[[255, 254], [127, 0]]]
     """
 
     time_steps: int = static(default=255, minimum=1)
@@ -65,6 +72,13 @@ class EventEncoder:
       equal_counts: whether equally many spikes occur at each step, as with `rank_order`; otherwise all steps have the
         same duration. On N-MNIST, both train equally well with windows of 50 ms, and equal counts better with windows
         of 105 ms.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.encoding import EventEncoder
+      >>> picture = jnp.array([[[255, 0], [0, 128], [1, 0]]], jnp.uint8)  # three events
+      >>> EventEncoder(time_steps=3)(picture).tolist()
+      [[[0, 3, 2]], [[3, 1, 3]]]
     """
 
     time_steps: int = static(default=15, minimum=1)

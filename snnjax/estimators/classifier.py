@@ -84,6 +84,14 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
       image_shape_, largest_, n_features_in_: (H, W) or (H, W, 3), the value of a white pixel, and the number of pixels
         of an image in X.
       enlarged_: whether images are enlarged to 28x28 before the network gets them.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.estimators import SpikingClassifier
+      >>> data = digits().subset(50, 10)
+      >>> classifier = SpikingClassifier(epochs=(1, 1)).fit(data.train_images, data.train_labels)
+      >>> classifier.predict(data.test_images).shape
+      (10,)
     """
 
     validation_fraction: float = 0.1

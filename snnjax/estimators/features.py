@@ -24,6 +24,14 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
       update_batch, random_state, verbose: as of `SpikingClassifier`.
       network_: the `SpikingNetwork`; its later layers have not learned.
       image_shape_, largest_, n_features_in_, enlarged_: as of `SpikingClassifier`.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.estimators import SpikingFeatures
+      >>> data = digits().subset(50, 10)
+      >>> features = SpikingFeatures(epochs=(1, 1)).fit(data.train_images)
+      >>> features.transform(data.test_images).shape
+      (10, 4608)
     """
 
     def __sklearn_tags__(self) -> Any:

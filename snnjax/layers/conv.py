@@ -28,6 +28,15 @@ class WTA:
     Attributes:
       winners: k, the maximum number of neurons that learn from one stimulus.
       radius: the radius of lateral inhibition around a winner, in neurons; 0 means no lateral inhibition.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.kernels import Spikes
+      >>> from snnjax.layers import WTA
+      >>> latency = jnp.array([[[2, 9]], [[4, 3]], [[9, 9]]], jnp.uint8)
+      >>> winners = WTA(winners=3)(Spikes(latency, jnp.ones(latency.shape)), time_steps=9)
+      >>> winners.feature.tolist()  # feature 2 is silent
+      [0, 1, -1]
     """
 
     winners: int = static(default=1, minimum=1)
@@ -69,6 +78,13 @@ class Conv:
       standardise: a `Standardise` for the inputs of a layer with a `ramp`; None if they are not standardised.
       weights: fixed weights, (F, C, kh, kw) float32, of a layer without learners; with None, random initial weights are
         drawn.
+
+    Example:
+      >>> from snnjax.layers import WTA, Conv
+      >>> from snnjax.learners import STDP
+      >>> conv = Conv(32, kernel=5, stride=2, threshold=15, competition=WTA(5, radius=3), learners=STDP())
+      >>> conv.output_size((28, 28))
+      (12, 12)
     """
 
     features: int = static(minimum=1)

@@ -20,6 +20,13 @@ class Pool:
       stride: rows and columns between neighbouring windows; by default the size of the window.
       padding: silent rows and columns added at each edge of the input.
       mean: whether neurons average each window, as in `kernels.spikes.mean_pool`; this is possible only in an `Input`.
+
+    Example:
+      >>> from snnjax.layers import Pool
+      >>> Pool(2).output_size((28, 28))
+      (14, 14)
+      >>> Pool(7, stride=6, padding=3).output_size((28, 28))
+      (5, 5)
     """
 
     window: Pair = static(minimum=1)

@@ -28,6 +28,13 @@ class Standardise:
       epsilon: added to the variance, in squared time steps; the default is meant for windows of 255 time steps.
       mean: the running mean, (C,) float32; before learning 0 for all channels.
       variance: the running variance, (C,) float32; before learning 1 for all channels.
+
+    Example:
+      >>> from snnjax.layers import Conv, Ramp, Standardise
+      >>> from snnjax.learners import SoftHebb
+      >>> conv = Conv(96, kernel=5, padding=2, ramp=Ramp(), standardise=Standardise(), learners=SoftHebb())
+      >>> conv.prepared(channels=6, classes=10).standardise.mean.shape
+      (6,)
     """
 
     epsilon: float = number(default=0.5, above=0)
@@ -81,6 +88,13 @@ class Ramp:
         the spike. It applies only to deciding layers.
       levels: (T,) float32, above 0 and falling; they are fitted, except in deciding layers, whose neurons fire at the
         end of the window of their inputs.
+
+    Example:
+      >>> import numpy as np
+      >>> from snnjax.layers import Ramp
+      >>> potentials = np.array([-1.0, 2.0, 4.0])
+      >>> Ramp(power=1.0, first=0.0).fit(potentials, time_steps=4).levels.tolist()
+      [4.0, 3.0, 2.0, 1.0]
     """
 
     power: float = number(default=1.0, above=0)

@@ -32,6 +32,14 @@ class RampLayer(BaseLayer):
     Attributes:
       integrator: the arrays from which a `frozen` layer computes its potentials; otherwise None.
       classes: as in `Layer`. A deciding layer fires at the end of the window of its inputs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.layers import Conv, Ramp, RampLayer
+      >>> layer = RampLayer(Conv(4, kernel=3, ramp=Ramp()), weights=jnp.ones((4, 2, 3, 3)), time_steps=15)
+      >>> latency = jnp.full((2, 6, 6), 7, jnp.uint8)
+      >>> layer.potentials(latency).shape
+      (4, 4, 4)
     """
 
     integrator: Integrator | None = dataclasses.field(default=None, kw_only=True)

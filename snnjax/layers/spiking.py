@@ -29,6 +29,14 @@ class Layer(BaseLayer):
       classes: the number of classes of a deciding layer, whose features form one group of equal size per class, in
         order; 0 in all other layers.
       timed: whether the decision needs spike times, as in the network's `Decision`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.layers import Conv, Layer
+      >>> layer = Layer(Conv(4, kernel=3, threshold=8.0), weights=jnp.ones((4, 2, 3, 3)), time_steps=15)
+      >>> latency = jnp.full((2, 6, 6), 7, jnp.uint8)
+      >>> layer.responses(latency).shape
+      (4, 4, 4)
     """
 
     monotone: bool = static(default=False)

@@ -317,6 +317,16 @@ def winner_of_class(layer: Any, spikes: Spikes, vote: jax.Array) -> Winners:
 
     If none of them fired although the layer voted, because its decision falls back to potentials, it is the strongest
     neuron, at step T.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.kernels import Spikes
+      >>> from snnjax.layers import Conv, Layer
+      >>> from snnjax.learners import winner_of_class
+      >>> layer = Layer(Conv(4, kernel=1), jnp.ones((4, 1, 1, 1)), time_steps=15, classes=2)
+      >>> latency = jnp.array([3, 9, 8, 5], jnp.uint8).reshape(4, 1, 1)  # features 2 and 3 are of class 1
+      >>> winner_of_class(layer, Spikes(latency, jnp.ones(latency.shape)), jnp.array(1)).feature.tolist()
+      [3]
     """
     features, rows, columns = spikes.latency.shape
     group = jnp.arange(features) // (features // layer.classes)
@@ -361,7 +371,14 @@ def default_figures(layer: Any, bounds: tuple[float, float] | None, features: np
 
 
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
-    """The mean of w (1 - w), where w is the position of a weight between its bounds, 0..1; 0 if all are at a bound."""
+    """The mean of w (1 - w), where w is the position of a weight between its bounds, 0..1; 0 if all are at a bound.
+
+    Example:
+      >>> import numpy as np
+      >>> from snnjax.learners import convergence
+      >>> convergence(np.array([0.0, 0.5, 1.0, 1.0]))
+      0.0625
+    """
     lower, upper = map(float, bounds)
     place = (np.asarray(weights, np.float64) - lower) / (upper - lower)
     return float(np.mean(np.clip(place * (1 - place), 0, None)))  # initial weights may lie beyond the bounds

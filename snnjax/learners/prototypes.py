@@ -64,6 +64,14 @@ class Prototypes(Learner):
       tie: the difference below which potentials count as equal, as a share of the length of the image.
       wins: how many images each neuron has won, (F,) float32; the first image of a class counts for all of its neurons.
       length: R, the mean length of images, in windows.
+
+    Example:
+      >>> from snnjax.learners import Prototypes
+      >>> from snnjax.networks import NETWORKS, with_prototypes
+      >>> network = with_prototypes(NETWORKS["goupy2024_ncg"](), per_class=3)
+      >>> readout = network.stages[-1].branches[0]
+      >>> readout.features, isinstance(readout.learners, Prototypes)
+      (30, True)
     """
 
     gap: float = number(default=0.4, minimum=0)

@@ -52,6 +52,13 @@ class RSTDP(Learner):
         until they are adapted.
       by_epoch: whether rates are adapted after each epoch, by all its decisions, as in the paper, instead of after each
         interval.
+
+    Example:
+      >>> from snnjax import RSTDP, Conv, Network, stage
+      >>> readout = Conv(100, kernel=28, learners=RSTDP(dropout=0.4))
+      >>> network = Network("rewarded", (6, 28, 28), 10, stages=(stage(readout),))
+      >>> network.deciding, network.weight_shapes
+      (('layer1',), {'layer1': (100, 6, 28, 28)})
     """
 
     # On 6,000 held-out images of MNIST, these rates and bounds reach 92.8 % after 10 epochs (mozafari2018). A reward a-

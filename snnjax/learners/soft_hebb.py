@@ -49,6 +49,14 @@ class SoftHebb(Learner):
       minibatch_size: B, the number of stimuli in a minibatch.
       images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
         all classes (`shuffle`); None: all images.
+
+    Example:
+      >>> from snnjax.layers import Conv, Ramp, Standardise
+      >>> from snnjax.learners import SoftHebb
+      >>> from snnjax.networks import Network, stage
+      >>> conv = Conv(96, kernel=5, padding=2, ramp=Ramp(0.7), standardise=Standardise(), learners=SoftHebb(rate=0.08))
+      >>> Network("features", (3, 32, 32), 10, stages=(stage(conv, pool=4),), decision=None).shapes
+      ((3, 32, 32), (96, 8, 8))
     """
 
     inverse_temperature: float = number(default=1.0, above=0)

@@ -73,6 +73,14 @@ class SupervisedSTDP(Learner):
       threshold_annealing: the factor by which `threshold_rate` is multiplied after each epoch.
       annealing: the factor by which a+ and a- are multiplied after each epoch.
       bounds: lower and upper bound of a weight.
+
+    Example:
+      >>> from snnjax import Conv, Network, SupervisedSTDP, stage
+      >>> from snnjax.networks import Earliest
+      >>> groups = Conv(50, kernel=28, threshold=100.0, learners=SupervisedSTDP(gap=0.03))
+      >>> network = Network("groups", (2, 28, 28), 10, stages=(stage(groups),), decision=Earliest(fallback=True))
+      >>> network.deciding, network.weight_shapes
+      (('layer1',), {'layer1': (50, 2, 28, 28)})
     """
 
     ltp: float = number(default=0.05, above=0)

@@ -53,6 +53,13 @@ class TargetTime(Learner):
       annealing: the factor by which both rates are multiplied after each epoch.
       bounds: lower and upper bound of a weight.
       patches: the number of random patches that are learned each time an image is shown.
+
+    Example:
+      >>> from snnjax import Conv, TargetTime
+      >>> learner = TargetTime(target_time=0.75, patches=20)
+      >>> features = Conv(128, kernel=5, threshold=5.0, weight_mean=0.5, weight_std=0.01, learners=learner)
+      >>> features.prepared(channels=2, classes=10).threshold.shape  # each feature learns its own
+      (128,)
     """
 
     target_time: float = number(default=0.75, minimum=0, maximum=1)
