@@ -37,7 +37,7 @@ import results
 import scaling
 import simulators
 import throughput
-from book_tables import recorded, speed
+from book_tables import descriptions, recorded, speed
 from conftest import made_once
 from documents import DOCUMENTS, ROOT, all_commands, blocks, code, commands, masked, prose, rows, text_of
 from made_files import in_colour, png, write_idx
@@ -368,7 +368,7 @@ def test_all_fields_of_public_classes_are_explained():
         table = kind.__module__.startswith("snnjax.data.") and not hasattr(snnjax.data, kind.__name__)
         if not ours or table:  # which no user sees
             continue
-        texts = [inspect.cleandoc(each.__doc__ or "").partition("Attributes:")[2] for each in kind.__mro__]
+        texts = [descriptions.attributes_of(each) for each in kind.__mro__]
         explained = re.findall(r"^  (\w[\w, ]*): ", "\n".join(texts), re.MULTILINE)
         known = {name for names in explained for name in names.split(", ")}
         lacking[f"{kind.__module__}.{kind.__name__}"] = {*fields} - known

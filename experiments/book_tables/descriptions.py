@@ -219,10 +219,14 @@ def explanations(kind: type) -> dict[str, str]:
     """The description of each field, from the docstrings of a class and of its base classes."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
-        attributes = inspect.cleandoc(each.__doc__ or "").partition("Attributes:")[2]
-        for names, text in re.findall(r"^  (\w[\w, ]*): (.*(?:\n    .*)*)", attributes, re.MULTILINE):
+        for names, text in re.findall(r"^  (\w[\w, ]*): (.*(?:\n    .*)*)", attributes_of(each), re.MULTILINE):
             found |= dict.fromkeys(names.split(", "), " ".join(text.split()).replace("|", "\\|"))
     return found
+
+
+def attributes_of(kind: type) -> str:
+    """The section "Attributes:" of the docstring of a class, without the example behind it; "" if there is none."""
+    return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[2].partition("\nExample:\n")[0]
 
 
 def encoder_of(network: Network, axes: tuple[int, ...]) -> str:

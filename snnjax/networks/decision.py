@@ -98,6 +98,13 @@ class Majority:
 
     If at least two layers agree, the class with the most votes wins, in a tie the lowest class. Otherwise the vote of
     the middle layer decides: that with index L // 2 of L layers, from 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.networks import Majority
+      >>> scores = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 5.0], [0.0, 1.0, 4.0]])  # of three layers, for three classes
+      >>> int(Majority().decide(scores))  # the layers vote for 0, 2 and 2
+      2
     """
 
     timed: ClassVar[bool] = False
@@ -133,6 +140,16 @@ class Earliest:
     Attributes:
       fallback: whether the largest potential at the last step decides if no neuron fires; otherwise there is no
         decision.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.kernels import Spikes
+      >>> from snnjax.networks import Earliest
+      >>> latency = jnp.array([6, 3, 15]).reshape(3, 1, 1)  # of one neuron per class; 15: silent
+      >>> spikes = Spikes(latency, potential=jnp.zeros((3, 1, 1)), time=latency / 15)
+      >>> scores = Earliest().scores(spikes, classes=3)
+      >>> int(Earliest().decide(scores[None]))  # of the scores of a single layer
+      1
     """
 
     fallback: bool = static(default=False)
@@ -197,6 +214,14 @@ class LinearSVM:
       iterations: the largest number of passes over the training images; more passes change little.
       coefficients: (classes, F, H, W) float32; 0 before the fit.
       intercepts: (classes,) float32; 0 before the fit.
+
+    Example:
+      >>> from snnjax import STDP, Conv, Network, stage
+      >>> from snnjax.networks import LinearSVM
+      >>> features = stage(Conv(32, kernel=5, threshold=10, learners=STDP()))
+      >>> network = Network("maxima", (2, 28, 28), classes=10, stages=(features,), decision=LinearSVM(reads="maxima"))
+      >>> network.evidence_shape  # of what it reads for each image
+      (32, 1, 1)
     """
 
     C: float = number(default=2.4, above=0)

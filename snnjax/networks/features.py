@@ -42,6 +42,13 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
 
     If the encoder has no method `bank` that returns a filter for each of its maps, each map is drawn as the pixel at
     the same position. Filters with colours, (F, n, n, 3), give colour images.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.networks import drawn_back
+      >>> drawn = drawn_back(snnjax.load("pretrained:goupy2024_ncg_mnist"))
+      >>> {name: features.images.shape for name, features in drawn.items()}  # a picture of each feature
+      {'layer1': (128, 11, 11), 'layer2': (50, 34, 34)}
     """
     return _drawn_back(network.network, {name: np.asarray(x) for name, x in network.weights().items()})
 

@@ -26,6 +26,14 @@ class Activations(NamedTuple):
       outputs: (F, H, W) latencies, keyed by the number of the output: 0 is the encoded image, 1 the output of the first
         stage.
       inputs: (C, H, W) latencies, the joined inputs of stages, keyed by the number of the stage, from 0.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.networks import Activations
+      >>> model = snnjax.load("pretrained:goupy2024_ncg_mnist").model
+      >>> latency = model.encode(snnjax.data.digits().test_images[0])
+      >>> model.input_of(1, Activations({0: latency})).shape  # what the second stage reads
+      (128, 6, 6)
     """
 
     outputs: dict[int, Any] = {}  # noqa: RUF012, nobody changes it

@@ -25,6 +25,15 @@ class ImageSpec:
       encoder: the encoder that the user chose; None: that of the network, or else one that suits the images.
       unlabelled: the number of additional training images without labels.
       held_out: how many of the labelled images are held out for validation.
+
+    Example:
+      >>> from snnjax.data import digits
+      >>> from snnjax.networks import ImageSpec
+      >>> ImageSpec((32, 32, 3), classes=100).input_shape  # of colour images, after their default encoder
+      (6, 32, 32)
+      >>> images = ImageSpec.of(digits())
+      >>> images.shape, images.classes, images.count
+      ((28, 28), 10, 1437)
     """
 
     shape: tuple[int, ...] = (28, 28)

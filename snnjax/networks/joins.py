@@ -22,7 +22,14 @@ class Join(Protocol):
 
 @component
 class Concatenate:
-    """Concatenates the maps of all inputs along the channels, in order; their rows and columns must be equal."""
+    """Concatenates the maps of all inputs along the channels, in order; their rows and columns must be equal.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.networks import Concatenate
+      >>> Concatenate()(jnp.zeros((4, 7, 7), jnp.uint8), jnp.zeros((8, 7, 7), jnp.uint8), time_steps=15).shape
+      (12, 7, 7)
+    """
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C_i, H, W) to (sum of C_i, H, W)."""
@@ -34,7 +41,15 @@ class Concatenate:
 
 @component
 class EarliestSpike:
-    """Each neuron fires with the first of its inputs, one from each map (the logical or of their spike waves)."""
+    """Each neuron fires with the first of its inputs, one from each map (the logical or of their spike waves).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.networks import EarliestSpike
+      >>> one, other = jnp.array([[[[3, 15]]], [[[5, 9]]]], jnp.uint8)  # two maps of two neurons; 15: silent
+      >>> EarliestSpike()(one, other, time_steps=15).tolist()
+      [[[3, 9]]]
+    """
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From latencies (C, H, W) each to latencies (C, H, W)."""
@@ -43,7 +58,15 @@ class EarliestSpike:
 
 @component
 class LatestSpike:
-    """Each neuron fires with the last of its inputs, one from each map, if all fire (the logical and of the waves)."""
+    """Each neuron fires with the last of its inputs, one from each map, if all fire (the logical and of the waves).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.networks import LatestSpike
+      >>> one, other = jnp.array([[[[3, 15]]], [[[5, 9]]]], jnp.uint8)  # two maps of two neurons; 15: silent
+      >>> LatestSpike()(one, other, time_steps=15).tolist()
+      [[[5, 15]]]
+    """
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From latencies (C, H, W) each to latencies (C, H, W)."""
@@ -52,7 +75,14 @@ class LatestSpike:
 
 @component
 class Flatten:
-    """All neurons of all inputs become channels of one position, so that a kernel of 1 reads whole maps."""
+    """All neurons of all inputs become channels of one position, so that a kernel of 1 reads whole maps.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from snnjax.networks import Flatten
+      >>> Flatten()(jnp.zeros((4, 7, 7), jnp.uint8), jnp.zeros((8, 3, 3), jnp.uint8), time_steps=15).shape
+      (268, 1, 1)
+    """
 
     def __call__(self, *maps: jax.Array, time_steps: int) -> jax.Array:
         """From (C_i, H_i, W_i) to (sum of C_i * H_i * W_i, 1, 1)."""

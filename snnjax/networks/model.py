@@ -32,6 +32,14 @@ class Model:
     Attributes:
       network: its description.
       layers: by name.
+
+    Example:
+      >>> import snnjax
+      >>> model = snnjax.load("pretrained:goupy2024_ncg_mnist").model
+      >>> latency = model.encode(snnjax.data.digits().test_images[0])
+      >>> observed = model.observe(latency)
+      >>> {name: latencies.shape for name, latencies in observed.latencies.items()}
+      {'input': (2, 28, 28), 'layer1': (128, 24, 24), 'layer2': (50, 1, 1)}
     """
 
     network: Network

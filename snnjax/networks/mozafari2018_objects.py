@@ -45,6 +45,11 @@ def mozafari2018_objects(images: ImageSpec = PICTURES, *, kernel: float = 0.9, t
     held-out photographs, so that their times carried little information. The learning rates are those for ETH-80, and
     the dropout is that for Caltech. Raises InputError unless `kernel` is above 0 and at most 1, and `threshold` is
     above 0 and finite.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, mozafari2018_objects
+      >>> mozafari2018_objects(ImageSpec((128, 192), classes=3)).shapes  # of the encoded image, then of the stage
+      ((4, 32, 48), (30, 4, 20))
     """
     check_images(images)
     checks.number("kernel", kernel, maximum=1, above=0)

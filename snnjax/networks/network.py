@@ -43,6 +43,16 @@ class Network:
         the features of an image are the output of the last stage; see `SpikingNetwork.features`.
       shuffle: whether images are shown in a new order in each epoch by default; see `Settings`.
       patience: the default patience in `Settings`; None: that of the command line.
+
+    Example:
+      >>> from snnjax import RSTDP, STDP, WTA, Conv, Network, stage
+      >>> features = Conv(16, kernel=5, padding=2, threshold=15, competition=WTA(3, radius=3), learners=STDP())
+      >>> decision = Conv(50, kernel=5, padding=1, learners=RSTDP())
+      >>> network = Network("small", (6, 28, 28), classes=10, stages=(stage(features, pool=4), stage(decision)))
+      >>> network.shapes  # of the encoded image, then of each stage
+      ((6, 28, 28), (16, 7, 7), (50, 5, 5))
+      >>> network.vary("layer1.radius", 2).stages[0].branches[0].competition
+      WTA(winners=3, radius=2)
     """
 
     name: str = static()

@@ -63,39 +63,83 @@ def _deep(name: str, images: ImageSpec, *third: Conv, second: Conv = SECOND, **s
 
 
 def mozafari2018(images: ImageSpec = MNIST) -> Network:
-    """Two STDP layers and one deciding layer."""
+    """Two STDP layers and one deciding layer.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, mozafari2018
+      >>> mozafari2018(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
+      ((6, 28, 28), (30, 14, 14), (250, 4, 4), (200, 4, 4))
+    """
     return _shallow("mozafari2018", images, 5)
 
 
 def majority2024(images: ImageSpec = MNIST) -> Network:
-    """As mozafari2018, with three deciding layers, each rewarded by its own vote: see `Majority`."""
+    """As mozafari2018, with three deciding layers, each rewarded by its own vote: see `Majority`.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, majority2024
+      >>> network = majority2024(ImageSpec((28, 28), classes=10))
+      >>> {name: network.weight_shapes[name] for name in network.deciding}
+      {'layer3_1': (200, 250, 3, 3), 'layer3_2': (200, 250, 5, 5), 'layer3_3': (200, 250, 7, 7)}
+    """
     return _shallow("majority2024", images, 3, 5, 7)
 
 
 def deep2024(images: ImageSpec = MNIST) -> Network:
-    """Three STDP layers and one deciding layer."""
+    """Three STDP layers and one deciding layer.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, deep2024
+      >>> deep2024(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
+      ((6, 28, 28), (30, 14, 14), (150, 7, 7), (250, 2, 2), (200, 2, 2))
+    """
     return _deep("deep2024", images, THIRD)
 
 
 def deepr2024(images: ImageSpec = MNIST) -> Network:
-    """As deep2024; layers 3 and 4 learn by reward from every image, layer 3 with its own winners."""
+    """As deep2024; layers 3 and 4 learn by reward from every image, layer 3 with its own winners.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, deepr2024
+      >>> deepr2024(ImageSpec((28, 28), classes=10)).component_names()["layer3.learners"]
+      'STDP, RSTDP'
+    """
     return _deep("deepr2024", images, REWARDED)
 
 
 def deepr2024_2(images: ImageSpec = MNIST) -> Network:
-    """As deepr2024; layer 3 learns by reward in every other interval of the first epoch, layer 4 in the rest."""
+    """As deepr2024; layer 3 learns by reward in every other interval of the first epoch, layer 4 in the rest.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, deepr2024_2
+      >>> deepr2024_2(ImageSpec((28, 28), classes=10)).reward_by_turns
+      True
+    """
     return _deep("deepr2024_2", images, REWARDED, reward_by_turns=True)
 
 
 def inception2024(images: ImageSpec = MNIST) -> Network:
-    """As deep2024, with three kernel sizes side by side in the third stage."""
+    """As deep2024, with three kernel sizes side by side in the third stage.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, inception2024
+      >>> network = inception2024(ImageSpec((28, 28), classes=10))
+      >>> {name: network.weight_shapes[name] for name in network.names[2]}
+      {'layer3_1': (100, 75, 3, 3), 'layer3_2': (100, 75, 5, 5), 'layer3_3': (100, 75, 7, 7)}
+    """
     margins = {3: 0, 5: 1, 7: 2}  # output padding by kernel size, so that the maps are of one size
     third = (dataclasses.replace(THIRD, features=100, kernel=k, output_padding=m) for k, m in margins.items())
     return _deep("inception2024", images, *third, second=dataclasses.replace(SECOND, features=75))
 
 
 def deeper2024(images: ImageSpec = MNIST) -> Network:
-    """Four STDP layers, all of kernels 3x3, and one deciding layer of half as many features."""
+    """Four STDP layers, all of kernels 3x3, and one deciding layer of half as many features.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, deeper2024
+      >>> deeper2024(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
+      ((6, 28, 28), (30, 15, 15), (150, 7, 7), (250, 2, 2), (200, 1, 1), (100, 3, 3))
+    """
     check_images(images)
     fourth = dataclasses.replace(THIRD, features=200, padding=2, threshold=1, competition=WTA(20, radius=1))
     stages = (
@@ -130,6 +174,12 @@ def resnet2024(images: ImageSpec = MNIST, *, merge: str = "logical_and") -> Netw
 
     The connection is a fixed layer. Its weights are positive and its threshold is 0: it passes on the first spike at
     each position, whatever the weights are.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, resnet2024
+      >>> network = resnet2024(ImageSpec((28, 28), classes=10), merge="add")
+      >>> network.input_shapes[4]  # the two paths side by side
+      (500, 7, 7)
     """
     check_images(images)
     checks.one_of("merge", merge, MERGES)
@@ -146,7 +196,14 @@ def resnet2024(images: ImageSpec = MNIST, *, merge: str = "logical_and") -> Netw
 
 
 def kheradpisheh2018(images: ImageSpec = MNIST) -> Network:
-    """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given."""
+    """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given.
+
+    Example:
+      >>> from snnjax.networks import ImageSpec, kheradpisheh2018
+      >>> network = kheradpisheh2018(ImageSpec((28, 28), classes=10))
+      >>> network.shapes[-1]  # of what the support vector machine reads
+      (150, 9, 9)
+    """
     check_images(images)
     encoder = images.encoder or DOG
     pool = Pool(2, stride=2, padding=1)

@@ -149,6 +149,14 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
 
     Weights are multiples of 2^-bits or, in a layer with a ramp, multiples of the unit of their feature, so that all
     sums are exact.
+
+    Example:
+      >>> import numpy as np
+      >>> import snnjax
+      >>> from snnjax.networks import quantise
+      >>> network = quantise(snnjax.load("pretrained:goupy2024_ncg_mnist"), bits=4)
+      >>> len(np.unique(network.weights()["layer1"]))  # different weights
+      16
     """
     layers = integer_layers(network, bits)
     unit = 2.0**-bits

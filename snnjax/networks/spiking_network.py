@@ -21,7 +21,16 @@ from snnjax.networks.network import Network
 
 
 class PlasticWeight(nnx.Variable):
-    """Weights that learn by plasticity, not by gradient."""
+    """Weights that learn by plasticity, not by gradient.
+
+    Example:
+      >>> from flax import nnx
+      >>> import snnjax
+      >>> from snnjax.networks import PlasticWeight
+      >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")
+      >>> [*nnx.state(network, PlasticWeight)]  # the variables that hold weights, by layer
+      ['layer1', 'layer2']
+    """
 
 
 class SpikingNetwork(nnx.Module):
@@ -33,6 +42,15 @@ class SpikingNetwork(nnx.Module):
 
     Attributes:
       class_names: the name of each class.
+
+    Example:
+      >>> import snnjax
+      >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")  # or SpikingNetwork(description), untrained
+      >>> images = snnjax.data.digits().test_images[:5]
+      >>> network(images).shape, network.features(images).shape
+      ((5,), (5, 128, 6, 6))
+      >>> network.layer1[...].shape, network.class_names[:3]
+      ((128, 2, 5, 5), ('0', '1', '2'))
     """
 
     def __init__(

@@ -24,6 +24,14 @@ class Input:
     Attributes:
       stage: its name: "stage1", "stage2", ..., or "encoder".
       pool: an additional pooling that applies only to this input, after the pooling of the stage itself; or None.
+
+    Example:
+      >>> from snnjax import RSTDP, STDP, Conv, Network, Pool, stage
+      >>> from snnjax.networks import Input
+      >>> features = stage(Conv(8, kernel=5, padding=2, threshold=10, learners=STDP()), pool=4)
+      >>> readout = stage(Conv(10, kernel=7, learners=RSTDP()), inputs=("stage1", Input("encoder", pool=Pool(4))))
+      >>> Network("skip", (6, 28, 28), classes=10, stages=(features, readout)).input_shapes  # of each stage
+      ((6, 28, 28), (14, 7, 7))
     """
 
     stage: str = static()
@@ -51,6 +59,14 @@ class Stage:
         pooled. Among equally early spikes it is the one with the highest potential, and in a tie that of the lowest
         feature. This applies whenever the stage is read: in tests, and while later stages learn. While the stage itself
         learns, its `competition` determines which neurons learn.
+
+    Example:
+      >>> import dataclasses
+      >>> from snnjax.networks import mozafari2018
+      >>> network = mozafari2018()
+      >>> first = dataclasses.replace(network.stages[0], pointwise=True)
+      >>> dataclasses.replace(network, stages=(first, *network.stages[1:])).stages[0].pointwise
+      True
     """
 
     branches: tuple[Conv, ...] = ()
@@ -99,6 +115,14 @@ def stage(
     `inputs` are the earlier stages to read, by name ("stage1", "encoder") or as `Input`; the default is the previous
     stage. `join` combines several inputs into one. With `pointwise`, only one spike passes at each position, as
     described in `Stage`. Raises InputError if a part has a wrong type or no effect.
+
+    Example:
+      >>> from snnjax import STDP, Conv, Network, stage
+      >>> small = Conv(8, kernel=3, padding=1, threshold=5, learners=STDP())
+      >>> large = Conv(8, kernel=5, padding=2, threshold=15, learners=STDP())
+      >>> network = Network("two_sizes", (6, 28, 28), stages=(stage(small, large, pool=2),), decision=None)
+      >>> network.names, network.shapes
+      ((('layer1_1', 'layer1_2'),), ((6, 28, 28), (16, 14, 14)))
     """
     integer = isinstance(pool, int | np.integer) and not isinstance(pool, bool)
     pooling: Any = Pool(int(pool)) if integer else pool  # type: ignore[arg-type]
