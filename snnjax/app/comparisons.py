@@ -61,6 +61,14 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
     """Draws sweep.png into a folder: the `ranking_accuracy` of networks over each value that varies.
 
     `networks` are records as in sweep.json; at least one of them must have epochs.
+
+    Example:
+      >>> import json
+      >>> from pathlib import Path
+      >>> from snnjax.app import draw_sweep
+      >>> folder = Path("sweeps/digits")
+      >>> records = json.loads((folder / "sweep.json").read_text())["networks"]  # doctest: +SKIP
+      >>> draw_sweep(folder, records)  # doctest: +SKIP
     """
     variants = [network["variant"] for network in networks]
     shared = [name for name in variants[0] if all(name in variant for variant in variants)]

@@ -182,6 +182,15 @@ def draw_run(
       trainer: the trainer of the run.
       network: the best network.
       decisions: its decisions on the test images, (N,) int32, -1 if silent.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.app import draw_run
+      >>> from snnjax.runs import RunFolder
+      >>> data = snnjax.data.digits()
+      >>> trainer = snnjax.Trainer(snnjax.NETWORKS["deep2024"](snnjax.ImageSpec.of(data)), data)
+      >>> with RunFolder("runs/digits", trainer, draw=draw_run) as run:  # doctest: +SKIP
+      ...     results = run.run()
     """
     data = trainer.data
     before = trainer.initial_state().weights

@@ -40,6 +40,17 @@ def number(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> A
     Each number must be at least `minimum`, at most `maximum`, larger than `above` and smaller than `below`, if these
     are given. With the annotation `int` it must be an integer, and with `int | None` or `float | None` it may also be
     None.
+
+    Example:
+      >>> from snnjax import component, number
+      >>> @component
+      ... class Decay:
+      ...     rate: float = number(default=0.1, minimum=0, below=1)
+      >>> Decay(rate=0.5).rate
+      0.5
+      >>> Decay(rate=2.0)
+      Traceback (most recent call last):
+      snnjax.core.errors.InputError: ?
     """
     return dataclasses.field(default=default, metadata=dict(limits=limits))
 
@@ -49,6 +60,16 @@ def static(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> A
 
     The value must be hashable or a NumPy array. Numbers can have the limits of `number`, and `one_of` lists the allowed
     values.
+
+    Example:
+      >>> import jax
+      >>> from snnjax import component, number, static
+      >>> @component
+      ... class Window:
+      ...     size: int = static(default=3, minimum=1)
+      ...     weight: float = number(default=1.0)
+      >>> jax.tree.leaves(Window(size=5))  # without the size, for which programs are compiled
+      [1.0]
     """
     return dataclasses.field(default=default, metadata=dict(static=True, limits=limits or None))
 
@@ -65,6 +86,19 @@ def fitted(*, default: float, **limits: Unpack[Limits]) -> Any:
     """A field with a number that `fit` replaces by an array: it is saved, but cannot be varied in sweeps.
 
     All its numbers must be finite, and can have the limits of `number`.
+
+    Example:
+      >>> import numpy as np
+      >>> from snnjax import component
+      >>> from snnjax.networks import fitted
+      >>> @component
+      ... class Centred:
+      ...     mean: np.ndarray | float = fitted(default=0.0)
+      ...
+      ...     def fit(self, values, labels, classes, time_steps):
+      ...         return Centred(mean=values.mean(axis=0))
+      >>> Centred().fit(np.ones((20, 8, 1, 1)), None, 10, 15).mean.shape
+      (8, 1, 1)
     """
     return dataclasses.field(default=default, metadata=dict(fitted=True, limits=limits))
 
@@ -83,6 +117,19 @@ def component(cls: type[T]) -> type[T]:
 
     Raises InputError if another module has a component with this name, if a string field of a rule is not `static`, if
     a default lies outside of the limits of its field, or if a base class with fields is not a component.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from snnjax import component, number
+      >>> @component
+      ... class Delayed:
+      ...     steps: int = number(default=1, minimum=0)
+      ...
+      ...     def __call__(self, latency, *, time_steps):
+      ...         return jnp.minimum(latency + self.steps, time_steps)
+      >>> Delayed(steps=4), jax.tree.leaves(Delayed(steps=4))
+      (Delayed(steps=4), [4])
     """
     registered = TYPES.get(cls.__name__, cls)
     origins = [(x.__module__, x.__qualname__) for x in (registered, cls)]

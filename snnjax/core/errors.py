@@ -10,6 +10,14 @@ class InputError(ValueError):
     """The user's input is wrong: the message names the argument, the value given and the value expected.
 
     Commands show it as one line. Any other exception is a fault of the library and keeps its traceback.
+
+    Example:
+      >>> import snnjax
+      >>> try:
+      ...     snnjax.Pool(0)
+      ... except snnjax.InputError as error:
+      ...     print(error)
+      ?
     """
 
 

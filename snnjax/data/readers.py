@@ -15,13 +15,12 @@ from snnjax.core.errors import InputError
 MOST_BYTES = 1 << 30  # in an uncompressed file; the largest known file, of EMNIST by class, has half as many
 
 
-def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_cifar(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Reads images (N, 32, 32, 3) and labels (N,), both uint8, from a file of the binary version of CIFAR-10.
 
     Example:
-      >>> from pathlib import Path
       >>> from snnjax.data import read_cifar
-      >>> images, labels = read_cifar(Path("cifar-10-batches-bin/test_batch.bin"))
+      >>> images, labels = read_cifar("cifar-10-batches-bin/test_batch.bin")
       >>> images.shape, labels.shape
       ((10000, 32, 32, 3), (10000,))
     """
@@ -34,13 +33,12 @@ def read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, 0]
 
 
-def read_idx(path: Path, rank: int) -> np.ndarray:
+def read_idx(path: Path | str, rank: int) -> np.ndarray:
     """Reads an IDX file as a uint8 array with `rank` axes: 3 for images, 1 for labels.
 
     Example:
-      >>> from pathlib import Path
       >>> from snnjax.data import read_idx
-      >>> images = read_idx(Path("t10k-images-idx3-ubyte"), 3)
+      >>> images = read_idx("t10k-images-idx3-ubyte", 3)
       >>> images.shape, images.dtype
       ((10000, 28, 28), dtype('uint8'))
     """
@@ -58,10 +56,10 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
         raise InputError(f"{path} must hold {expected} bytes for shape {shape}, got {len(raw)}") from error
 
 
-def _read(path: Path) -> bytearray:
+def _read(path: Path | str) -> bytearray:
     """The bytes of a file, decompressed if it is gzipped."""
     raw = bytearray()
-    with files.refuse_damaged(f"{path} is truncated or damaged"), path.open("rb") as file:
+    with files.refuse_damaged(f"{path} is truncated or damaged"), Path(path).open("rb") as file:
         stream = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(b"\x1f\x8b") else file
         # It is read in pieces up to the limit, because a few kilobytes of gzip may decompress to any size.
         while len(raw) <= MOST_BYTES and (piece := stream.read(1 << 18)):

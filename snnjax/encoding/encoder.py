@@ -94,7 +94,7 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     """Raises each value by a share of itself for every smaller neighbour (Kheradpisheh et al. 2018).
 
     This is an optional step before `rank_order`. Maps are (C, H, W) float in and out. `percents`, (D,) float, are the
-    shares for neighbours at the Chebyshev distances 1, 2, ... D, in percent.
+    shares for neighbours at the Chebyshev distances 1, 2, ... D; 0.15 means 15 %.
 
     Example:
       >>> import jax.numpy as jnp
@@ -231,7 +231,7 @@ class Encoder:
       time_steps: T.
       radius: the radius of the local normalisation, in pixels; None: no normalisation.
       pool: max pooling of intensities, or None.
-      inhibition: the percents of lateral inhibition for neighbours at distance 1, 2, ...; (): no inhibition.
+      inhibition: the shares of lateral inhibition for neighbours at distance 1, 2, ..., such as 0.15; (): none.
       pointwise: whether only one map fires at each position: that of the first spike, in a tie of the strongest.
       scale: the factor by which pixels in 0..255 are multiplied before thresholds apply. The planes of colour images
         are summed.

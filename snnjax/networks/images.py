@@ -28,12 +28,12 @@ class ImageSpec:
 
     Example:
       >>> from snnjax.data import digits
-      >>> from snnjax.networks import ImageSpec
-      >>> ImageSpec((32, 32, 3), classes=100).input_shape  # of colour images, after their default encoder
-      (6, 32, 32)
-      >>> images = ImageSpec.of(digits())
+      >>> from snnjax.networks import ImageSpec, mozafari2018
+      >>> images = ImageSpec.of(digits())  # or ImageSpec((28, 28), classes=10, count=1437)
       >>> images.shape, images.classes, images.count
       ((28, 28), 10, 1437)
+      >>> mozafari2018(images).input_shape == images.input_shape
+      True
     """
 
     shape: tuple[int, ...] = (28, 28)

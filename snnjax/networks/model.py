@@ -36,9 +36,8 @@ class Model:
     Example:
       >>> import snnjax
       >>> model = snnjax.load("pretrained:goupy2024_ncg_mnist").model
-      >>> latency = model.encode(snnjax.data.digits().test_images[0])
-      >>> observed = model.observe(latency)
-      >>> {name: latencies.shape for name, latencies in observed.latencies.items()}
+      >>> observed = model.observe(model.encode(snnjax.data.digits().test_images[0]))
+      >>> {name: latency.shape for name, latency in observed.latencies.items()}
       {'input': (2, 28, 28), 'layer1': (128, 24, 24), 'layer2': (50, 1, 1)}
     """
 

@@ -35,6 +35,17 @@ class RunFolder(CheckpointFolder):
       state: the state from which the run is resumed; None if the run is new.
       results: the contents of results.json; {} until the run is finished.
       notes: messages about the start.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax import RSTDP, Conv, Network, Trainer, stage
+      >>> from snnjax.app import draw_run
+      >>> from snnjax.runs import RunFolder
+      >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),), epochs=3)
+      >>> trainer = Trainer(network, snnjax.data.digits().subset(200, 100))
+      >>> with RunFolder("runs/templates", trainer, resume=True, draw=draw_run) as run:  # doctest: +SKIP
+      ...     results = run.run()
+      >>> trained = snnjax.load("runs/templates")  # doctest: +SKIP
     """
 
     kind = "a run"

@@ -40,6 +40,17 @@ class StreamFolder(CheckpointFolder):
     Attributes:
       course: the progress of the stream; assign to it before `save`.
       notes: messages about the start.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.runs import StreamFolder
+      >>> data = snnjax.data.digits()
+      >>> stream = snnjax.Stream(snnjax.load("pretrained:goupy2024_ncg_mnist"))
+      >>> with StreamFolder("streams/digits", stream, dict(data="digits"), resume=True) as folder:  # doctest: +SKIP
+      ...     for number in range(folder.course.shown, 100):
+      ...         _, state = stream.learn(folder.course.state, data.train_images[number], data.train_labels[number])
+      ...         folder.course = folder.course._replace(state=state, shown=number + 1)
+      ...         folder.save()
     """
 
     kind = "a stream"

@@ -36,6 +36,17 @@ class SweepFolder(CheckpointFolder):
     It contains the weights of each network, which `snnjax.load` reads, and the results in sweep.json. If a sweep with
     the same settings but other variants uses the same folder, only the new variants are trained, and their results are
     added. If there are validation images, only the best combination is tested at the end.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax import RSTDP, Conv, Network, Settings, Sweep, stage
+      >>> from snnjax.app import draw_sweep
+      >>> from snnjax.runs import SweepFolder
+      >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),))
+      >>> settings = Settings(epochs=3, patience=0)
+      >>> sweep = Sweep(network, snnjax.data.digits().subset(200, 100), settings, [{"seed": 0}, {"seed": 1}])
+      >>> with SweepFolder("sweeps/templates", sweep, draw=draw_sweep) as folder:  # doctest: +SKIP
+      ...     records = folder.run()
     """
 
     kind = "a sweep"

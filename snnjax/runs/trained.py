@@ -35,6 +35,13 @@ class Trained:
       settings: the settings of the run, as in its results.json.
       class_names: the name of each class; "0", "1", ... if none were given.
       initial: the original values of the numbers of the description that training has changed, by path.
+
+    Example:
+      >>> from snnjax.runs import Trained
+      >>> trained = Trained.read("pretrained:goupy2024_ncg_mnist")  # or the folder of a run
+      >>> trained.image_shape, trained.weights["layer1"].shape
+      ((28, 28), (128, 2, 5, 5))
+      >>> trained.save("digits.npz")  # doctest: +SKIP
     """
 
     network: Network
@@ -186,5 +193,14 @@ def load(run: Path | str) -> SpikingNetwork:
 
     Raises FileNotFoundError if there is no such run, or if it is not finished. Raises InputError if the file is
     damaged, if it contains no network, or if it needs a component that this program has not imported.
+
+    Example:
+      >>> import numpy as np
+      >>> import snnjax
+      >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")
+      >>> image = np.zeros((28, 28), np.uint8)
+      >>> image[4:24, 13:15] = 255  # a vertical stroke
+      >>> network.class_name(network(image))
+      '1'
     """
     return Trained.read(run).spiking_network()

@@ -231,6 +231,16 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     Images are uint8, or floats in 0..255, and `labels` are (N,) integers; `backend` is "auto", "xla" or "native", as in
     `Settings`. Operations are counted as NeuroBench does; those of the encoder are not counted. Raises InputError if
     images or labels do not fit, or if the network is not fitted, and InputTypeError if images have another dtype.
+
+    Example:
+      >>> import snnjax
+      >>> data = snnjax.data.digits()
+      >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")
+      >>> costs = snnjax.cost(network, data.test_images[:8], data.test_labels[:8])
+      >>> costs
+      Cost(goupy2024_ncg, 8 images, 686,865 operations per image)
+      >>> [(layer.name, layer.neurons, layer.weights) for layer in costs.layers]
+      [('layer1', 73728, 6400), ('layer2', 50, 230400)]
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(RUN)")
     check_fitted(network.network)

@@ -190,6 +190,13 @@ def varied(network: Network, variant: Variant) -> Network:
     """A network with the numbers of a variant; it must already have the components of the variant.
 
     Raises InputError if the variant names a value that cannot vary, or gives an invalid value.
+
+    Example:
+      >>> from snnjax.networks import mozafari2018
+      >>> from snnjax.training import varied
+      >>> network = varied(mozafari2018(), {"layer1.threshold": 10.0, "layer2.winners": 4})
+      >>> network.hyperparameters()["layer2.competition.winners"]
+      4
     """
     for name, value in variant.items():
         if name == "seed":

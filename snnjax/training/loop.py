@@ -49,6 +49,16 @@ class Trainer:
       job: the networks, the data, the settings and the phases of the training run.
       warm_start: the layers of a trained network that the run starts with; None if it starts with initial weights.
       cache: keeps the inputs of each stage.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax import RSTDP, Conv, Network, Trainer, stage
+      >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),), epochs=3)
+      >>> trainer = Trainer(network, snnjax.data.digits().subset(200, 100))
+      >>> state = trainer.run(trainer.initial_state())
+      >>> trainer.test(state)["accuracy"] > 0.5
+      True
+      >>> trained = trainer.trained(state)  # a SpikingNetwork
     """
 
     def __init__(

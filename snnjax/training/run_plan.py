@@ -30,6 +30,15 @@ class RunPlan:
       learn: with `start`, the stages that learn, as for `Trainer`.
       add_classes: with `start`, whether its classes are kept and new ones are added, as for `Trainer`.
       source: JSON data with which other programs can find the network and the images again.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.training import RunPlan, Settings
+      >>> data = snnjax.data.digits()
+      >>> network = snnjax.NETWORKS["deep2024"](snnjax.ImageSpec.of(data))
+      >>> plan = RunPlan(network, data, Settings.of(network, data))
+      >>> [phase.name for phase in plan.trainer().job.phases]
+      ['STDP layer1', 'STDP layer2', 'STDP layer3', 'R-STDP']
     """
 
     network: Network

@@ -44,6 +44,17 @@ class Settings:
       mirror: whether each image is shown mirrored left-right or not, at random, in each epoch of every phase. The
         outputs of the layers for both are computed once and kept, which doubles the memory for the images and for their
         latencies at each stage.
+
+    Example:
+      >>> import dataclasses
+      >>> import snnjax
+      >>> data = snnjax.data.digits()
+      >>> network = snnjax.NETWORKS["deep2024"](snnjax.ImageSpec.of(data))
+      >>> settings = snnjax.Settings.of(network, data)  # the defaults for this network and few images
+      >>> settings.epochs, settings.adapt_every, settings.patience
+      ((), 100, 0)
+      >>> dataclasses.replace(settings, seed=1, update_batch=64).update_batch
+      64
     """
 
     epochs: tuple[int, ...]
@@ -235,7 +246,18 @@ States = list[TrainState]
 
 
 class Callback:
-    """Receives the events of a training run. The methods of this base class do nothing."""
+    """Receives the events of a training run. The methods of this base class do nothing.
+
+    Example:
+      >>> import snnjax
+      >>> class Progress(snnjax.training.Callback):
+      ...     def tested(self, record):
+      ...         print(f"epoch {record['epoch'] + 1}: {record['test']['accuracy']:.1%}")
+      >>> data = snnjax.data.digits()
+      >>> network = snnjax.NETWORKS["mozafari2018"](snnjax.ImageSpec.of(data))
+      >>> trainer = snnjax.Trainer(network, data, callback=Progress())
+      >>> state = trainer.run(trainer.initial_state())  # doctest: +SKIP
+    """
 
     def started(self, phase: str, images: int) -> None:
         """A phase with `images` images starts."""

@@ -76,6 +76,18 @@ class Sweep:
       networks: the descriptions of the variants, in order.
       labels: the variants as they appear in records, with names for components.
       seeds: of the variants.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax import RSTDP, Conv, Network, Settings, Sweep, stage
+      >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),))
+      >>> variants = [{"layer1.weight_mean": mean, "seed": seed} for mean in (0.5, 0.8) for seed in (0, 1, 2)]
+      >>> data = snnjax.data.digits().subset(200, 100)
+      >>> sweep = Sweep(network, data, Settings(epochs=3, patience=0), variants)
+      >>> len(sweep.networks), len(sweep.groups())  # all six networks train in one program
+      (6, 1)
+      >>> state = sweep.run()  # doctest: +SKIP
+      >>> accuracies = [record["test"]["accuracy"] for record in state.done.values()]  # doctest: +SKIP
     """
 
     network: Network

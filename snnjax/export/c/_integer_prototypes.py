@@ -61,6 +61,18 @@ class IntegerPrototypes(NamedTuple):
       tie: the `tie` of `Prototypes`, in multiples of 2^-RATE_BITS.
       rises: (T + 1,) uint8, by how much an input raises a potential per unit of weight, indexed by the number of time
         steps that remain after its spike.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.export.c import inputs_of, integer_prototypes
+      >>> from snnjax.networks import prototypes_on, quantise
+      >>> network = quantise(prototypes_on(snnjax.load("pretrained:goupy2024_ncg_mnist")), bits=4)
+      >>> data = snnjax.data.digits()
+      >>> readout = integer_prototypes(network)
+      >>> for image, label in zip(inputs_of(network, data.train_images[:20]), data.train_labels[:20], strict=True):
+      ...     readout = readout.learn(image, int(label))
+      >>> readout.images, readout.empty
+      (20, False)
     """
 
     weights: np.ndarray
@@ -213,7 +225,16 @@ def length_of(image: np.ndarray) -> int:
 
 
 def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
-    """The inputs of a readout for images (N, ...): the time steps that remain after each spike, (N, H, W, C) uint8."""
+    """The inputs of a readout for images (N, ...): the time steps that remain after each spike, (N, H, W, C) uint8.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.export.c import inputs_of
+      >>> from snnjax.networks import prototypes_on, quantise
+      >>> network = quantise(prototypes_on(snnjax.load("pretrained:goupy2024_ncg_mnist")), bits=4)
+      >>> inputs_of(network, snnjax.data.digits().test_images[:3]).shape  # images, rows, columns, maps
+      (3, 6, 6, 128)
+    """
     return (network.network.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
@@ -224,6 +245,16 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     smaller than this only if the readout has learned nothing. Raises InputError if it is too small, if the readout has
     another rule or has corrected errors after its first epoch, if there are more than 255 time steps, and if 64-bit
     integers would overflow.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.export.c import integer_prototypes, program
+      >>> from snnjax.networks import prototypes_on
+      >>> network = prototypes_on(snnjax.load("pretrained:goupy2024_ncg_mnist"))
+      >>> readout = integer_prototypes(network, classes=3)
+      >>> readout.classes, readout.neurons, readout.empty
+      (3, 5, True)
+      >>> exported = program(network, 4, (28, 28), learning=readout)  # learns three classes image by image
     """
     checks.integer("bits", bits, LEAST_BITS, MAX_BITS)
     description = network.network

@@ -75,6 +75,16 @@ def program(
     outputs of several stages by `Concatenate`. A layer that decides may have a ramp if each of its neurons reads the
     whole input. There may be at most 255 time steps, the decision must be `Earliest` or `Majority`, and the encoder
     must be `Pixels`, `OnOff`, or `Encoder` without pooling and inhibition.
+
+    Example:
+      >>> from pathlib import Path
+      >>> import snnjax
+      >>> from snnjax.export.c import program
+      >>> exported = program(snnjax.load("pretrained:goupy2024_ncg_mnist"), 4, (28, 28), name="digits")
+      >>> exported.table_bytes, exported.memory_bytes
+      (0, 0)
+      >>> Path("digits.c").write_text(exported.source)  # doctest: +SKIP
+      >>> Path("digits.h").write_text(exported.header)  # doctest: +SKIP
     """
     check_network(network, "in C", ramped_readout=True)
     checks.integer("time_steps", network.network.time_steps, 1, MAX_TIME_STEPS)

@@ -37,6 +37,16 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
 
     For a program that learns, use `IntegerPrototypes.rank` instead. Raises InputError for networks that `program` does
     not accept.
+
+    Example:
+      >>> import numpy as np
+      >>> import snnjax
+      >>> from snnjax.export.c import results
+      >>> images = np.zeros((1, 28, 28), np.uint8)
+      >>> images[0, 4:24, 13:15] = 255  # a vertical stroke
+      >>> found = results(snnjax.load("pretrained:goupy2024_ncg_mnist"), 4, images)
+      >>> found.decision.tolist(), found.step.tolist()
+      ([1], [0])
     """
     check_network(network, "in C", ramped_readout=True)
     quantised = quantise(network, bits)

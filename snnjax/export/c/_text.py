@@ -95,6 +95,11 @@ def identifier(name: str) -> str:
     """Converts a name to a C identifier: characters other than ASCII letters, digits and "_" become "_".
 
     If the result does not begin with a letter, "network_" is added in front.
+
+    Example:
+      >>> from snnjax.export.c import identifier
+      >>> identifier("digits-2024"), identifier("2024 digits")
+      ('digits_2024', 'network_2024_digits')
     """
     allowed = re.sub(r"\W", "_", name, flags=re.ASCII)
     return allowed if re.match("[A-Za-z]", allowed) else f"network_{allowed}"

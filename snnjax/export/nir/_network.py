@@ -42,6 +42,15 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
     first spike decides, it also contains `threshold`, (F,) float32, `fallback`, whether V(T - 1) decides if all neurons
     are silent, and `fractional`, whether spikes have times within a time step. Raises as `exportable` does, InputError
     for an unknown `neuron`, and MissingPackageError if the package nir is not installed.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.export.nir import to_nir
+      >>> graph = to_nir(snnjax.load("pretrained:goupy2024_ncg_mnist"))
+      >>> sorted(graph.nodes)
+      ['input', 'layer1', 'layer1_neurons', 'layer2', 'output', 'stage1_pool', 'stage1_pool_neurons']
+      >>> print(graph.metadata["recipe"].partition(",")[0])
+      Input: latencies (2
     """
     checks.one_of("neuron", neuron, NEURONS)
     builder = Builder(_package(), neuron)
@@ -63,6 +72,15 @@ def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> s
     The note says at which stage the file begins if layers with ramps are left out, and that not all readers can run the
     graph if its nodes do not form a chain. nir 1.0.4 can also read the file. Raises FileExistsError if the file exists,
     and the same errors as `to_nir`.
+
+    Example:
+      >>> import tempfile
+      >>> import snnjax
+      >>> from snnjax.export.nir import write
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     note = write(snnjax.load("pretrained:goupy2024_ncg_mnist"), f"{folder}/digits.nir")
+      >>> note  # there is nothing to say
+      ''
     """
     path = Path(path)
     if path.exists():
@@ -81,6 +99,13 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     NIR cannot express ramps. The part starts after the last stage with a ramp, at the first stage whose input
     determines the decision. If no layer has a ramp, it is the whole network. Raises InputError if its stages cannot be
     expressed, if the network has parts that are not fitted, or if weights are not finite.
+
+    Example:
+      >>> import snnjax
+      >>> from snnjax.export.nir import exportable
+      >>> network = snnjax.load("pretrained:softhebb_narrow_cifar10")  # three layers with ramps, and a readout
+      >>> exportable(network).network.shapes
+      ()
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
     description = network.network
@@ -118,7 +143,16 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
 
 
 def decide(potentials: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
-    """The classes (N,), -1 for none, from potentials (N, T, F, H, W), according to the recipe of a file."""
+    """The classes (N,), -1 for none, from potentials (N, T, F, H, W), according to the recipe of a file.
+
+    Example:
+      >>> import numpy as np
+      >>> from snnjax.export.nir import decide
+      >>> potentials = np.zeros((1, 15, 4, 1, 1))  # of an image: 15 time steps, four neurons
+      >>> potentials[0, 9:, 2] = 1.5  # the third neuron, the first of the second class
+      >>> decide(potentials, dict(classes=2))  # or the metadata of the graph that was run
+      array([1])
+    """
     values = potentials.reshape(*potentials.shape[:3], -1)
     last = _of_classes(values[:, -1], metadata).max(axis=2)
     decided = np.where(last.max(axis=1) > 0, last.argmax(axis=1), -1)

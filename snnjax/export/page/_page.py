@@ -64,6 +64,16 @@ def page_of(
     page cannot run: they must be chains of layers with a ramp, then of layers with thresholds from 0, the first of
     which may join the outputs of several stages by `Concatenate`, under `Earliest` or `Majority`, with the encoder
     `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+
+    Example:
+      >>> from pathlib import Path
+      >>> import snnjax
+      >>> from snnjax.export.page import page_of
+      >>> data = snnjax.data.digits()
+      >>> text = page_of(snnjax.load("pretrained:goupy2024_ncg_mnist"), data.test_images[:20], data.test_labels[:20])
+      >>> text.startswith("<!doctype html>")
+      True
+      >>> Path("digits.html").write_text(text)  # doctest: +SKIP
     """
     check_network(network, "on a page")
     description = network.network
@@ -91,6 +101,17 @@ def teaching_page(
     file that `snnjax.load` reads. The pictures are on the page to be taught; they and their labels are as in `page_of`.
 
     Raises InputError as `page_of` does, except for the layers that are not on the page, and for fewer than 2 bits.
+
+    Example:
+      >>> from pathlib import Path
+      >>> import snnjax
+      >>> from snnjax.export.page import teaching_page
+      >>> data = snnjax.data.digits()
+      >>> trained = snnjax.runs.Trained.read("pretrained:goupy2024_ncg_mnist")
+      >>> text = teaching_page(trained, data.test_images[:20], data.test_labels[:20], bits=4)
+      >>> text.startswith("<!doctype html>")
+      True
+      >>> Path("teach.html").write_text(text)  # doctest: +SKIP
     """
     network = _untaught(trained, bits)
     description = network.network

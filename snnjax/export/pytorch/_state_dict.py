@@ -32,6 +32,14 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
     Raises OSError if the file cannot be opened; InputError if it is damaged, if it contains no state_dict or that of
     another network, or if `state_dict` would refuse its weights; ImportError if the file needs torch, and torch is not
     installed or too old to be safe.
+
+    Example:
+      >>> from snnjax import SpikingNetwork
+      >>> from snnjax.export.pytorch import read
+      >>> from snnjax.networks import mozafari2018
+      >>> network = mozafari2018()
+      >>> weights = read("mozafari2018.pth", network)  # doctest: +SKIP
+      >>> trained = SpikingNetwork(network, weights=weights)  # doctest: +SKIP
     """
     path = Path(path)
     # Until October 2024 a rule's layer was called conv_layer.
@@ -65,6 +73,14 @@ def write(path: Path | str, network: Network, weights: Mapping[str, Any]) -> Non
 
     aidinattar/snn loads it with `model.load_state_dict(torch.load(path))`, and an .npz file with
     `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
+
+    Example:
+      >>> import tempfile
+      >>> import snnjax
+      >>> from snnjax.export.pytorch import write
+      >>> trained = snnjax.load("pretrained:mozafari2018_mnist")
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write(f"{folder}/mozafari2018.npz", trained.network, trained.weights())
     """
     path = Path(path)
     torch = _torch(path)
@@ -83,6 +99,14 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
     The rates are those of the `network`. A layer that learns by STDP and then by reward (deepr2024) gets the rates of
     the latter. Raises InputError if a layer has a ramp, or if weights have the wrong shape or dtype, are not finite, or
     are negative although the rule does not allow it.
+
+    Example:
+      >>> from snnjax.export.pytorch import state_dict
+      >>> from snnjax.networks import mozafari2018
+      >>> network = mozafari2018()
+      >>> entries = state_dict(network, network.initial_weights())
+      >>> entries["block1.conv.weight"].shape, entries["block1.stdp.ltp_0"].shape
+      ((30, 6, 5, 5), (1,))
     """
     shapes = network.weight_shapes
     checks.same_names(f"weights of {network.name}", weights, shapes)
@@ -106,7 +130,14 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
 
 
 def blocks_of(network: Network) -> dict[str, str]:
-    """The name of each layer in aidinattar/snn, which counts learning stages; fixed layers are skip connections."""
+    """The name of each layer in aidinattar/snn, which counts learning stages; fixed layers are skip connections.
+
+    Example:
+      >>> from snnjax.export.pytorch import blocks_of
+      >>> from snnjax.networks import inception2024
+      >>> [*blocks_of(inception2024()).items()][2:4]
+      [('layer3_1', 'block3_1'), ('layer3_2', 'block3_2')]
+    """
     blocks: dict[str, str] = {}
     learning = 0
     fixed = 0
