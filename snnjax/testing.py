@@ -66,12 +66,9 @@ def check_learner(
       AssertionError: if the learner breaks clauses; the message lists all of them.
 
     Example:
-      >>> import snnjax
+      >>> from snnjax import STDP
       >>> from snnjax.testing import check_learner
-      >>> class Careful(snnjax.STDP):
-      ...     def scalars(self, state):
-      ...         return {"ltp": self.ltp}
-      >>> check_learner(Careful())  # doctest: +SKIP
+      >>> check_learner(STDP(stabiliser=False))  # doctest: +SKIP
     """
     checks.instance("learner", learner, Learner, "an instance of a class that derives from snnjax.Learner")
     conv = dataclasses.replace(conv or _suiting(learner, deciding, decision, input_shape), learners=learner)

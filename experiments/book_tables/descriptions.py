@@ -181,7 +181,7 @@ def settings_of(name: str) -> dict[str, str]:
         "time steps": str(network.time_steps),
         "epochs": ", ".join(f"{count} for {name_of(at + 1)}" for at, count in enumerate(network.epochs) if count),
         "order of the images": "shuffled in each epoch" if network.shuffle else "that of the data set",
-        "patience": "5, the default of `snnjax train`" if network.patience is None else patience,
+        "patience": "5; 0 (never) with fewer than 5,000 training images" if network.patience is None else patience,
         "decision": f"`{call_of(network.decision, LONGEST_CALL)}`",
         "initial weights": "; ".join(f"{name} {initial_weights_of(conv)}" for _, name, conv in network.layers()),
         "weights": f"{sum(map(math.prod, network.weight_shapes.values())):,}",

@@ -46,11 +46,12 @@ def number(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> A
       >>> @component
       ... class Decay:
       ...     rate: float = number(default=0.1, minimum=0, below=1)
-      >>> Decay(rate=0.5).rate
-      0.5
+      >>> Decay(rate=0.5)
+      Decay(rate=0.5)
       >>> Decay(rate=2.0)
       Traceback (most recent call last):
-      snnjax.core.errors.InputError: ?
+          ...
+      snnjax.core.errors.InputError: `rate` must be finite and at least 0 and below 1, got 2.0
     """
     return dataclasses.field(default=default, metadata=dict(limits=limits))
 
@@ -89,16 +90,16 @@ def fitted(*, default: float, **limits: Unpack[Limits]) -> Any:
 
     Example:
       >>> import numpy as np
-      >>> from snnjax import component
+      >>> from snnjax import component, data
       >>> from snnjax.networks import fitted
       >>> @component
       ... class Centred:
       ...     mean: np.ndarray | float = fitted(default=0.0)
       ...
-      ...     def fit(self, values, labels, classes, time_steps):
-      ...         return Centred(mean=values.mean(axis=0))
-      >>> Centred().fit(np.ones((20, 8, 1, 1)), None, 10, 15).mean.shape
-      (8, 1, 1)
+      ...     def fit(self, images):
+      ...         return Centred(mean=images.mean(axis=0))
+      >>> Centred().fit(data.digits().train_images).mean.shape
+      (28, 28)
     """
     return dataclasses.field(default=default, metadata=dict(fitted=True, limits=limits))
 

@@ -17,7 +17,7 @@ class InputError(ValueError):
       ...     snnjax.Pool(0)
       ... except snnjax.InputError as error:
       ...     print(error)
-      ?
+      `window` must be at least 1, got 0
     """
 
 

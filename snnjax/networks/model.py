@@ -34,10 +34,12 @@ class Model:
       layers: by name.
 
     Example:
+      >>> import jax
       >>> import snnjax
       >>> model = snnjax.load("pretrained:goupy2024_ncg_mnist").model
-      >>> observed = model.observe(model.encode(snnjax.data.digits().test_images[0]))
-      >>> {name: latency.shape for name, latency in observed.latencies.items()}
+      >>> latency = model.encode(snnjax.data.digits().test_images[0])
+      >>> observed = jax.jit(model.observe)(latency)
+      >>> {name: fired.shape for name, fired in observed.latencies.items()}
       {'input': (2, 28, 28), 'layer1': (128, 24, 24), 'layer2': (50, 1, 1)}
     """
 

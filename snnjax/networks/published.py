@@ -1,10 +1,10 @@
 """Published networks for digit recognition, all of whose layers use only spikes.
 
 kheradpisheh2018 is the network of Kheradpisheh et al. 2018 (STDP-based spiking deep convolutional neural networks for
-object recognition, Neural Networks 99, [arXiv 1611.01421](https://arxiv.org/abs/1611.01421)) as implemented in
-SpykeTorch, except for the decision: here the support vector machine reads when each neuron fires, whereas SpykeTorch's
-reads only which neurons fire. mozafari2018 is the network of Mozafari et al. 2019
-([arXiv 1804.00227](https://arxiv.org/abs/1804.00227)). All other networks are those of
+object recognition, Neural Networks 99, [arXiv 1611.01421](https://arxiv.org/abs/1611.01421)), with the layers of
+SpykeTorch's implementation. Its second layer learns for 5 epochs instead of 20, with rates that double, and the support
+vector machine reads when each neuron fired, whereas SpykeTorch's reads only which neurons fired. mozafari2018 is the
+network of Mozafari et al. 2019 ([arXiv 1804.00227](https://arxiv.org/abs/1804.00227)). All other networks are those of
 [aidinattar/snn](https://github.com/aidinattar/snn).
 """
 

@@ -56,7 +56,7 @@ class Trainer:
       >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),), epochs=3)
       >>> trainer = Trainer(network, snnjax.data.digits().subset(200, 100))
       >>> state = trainer.run(trainer.initial_state())
-      >>> trainer.test(state)["accuracy"] > 0.5
+      >>> state.epochs[-1]["test"]["accuracy"] > 0.5
       True
       >>> trained = trainer.trained(state)  # a SpikingNetwork
     """

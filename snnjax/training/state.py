@@ -50,11 +50,10 @@ class Settings:
       >>> import snnjax
       >>> data = snnjax.data.digits()
       >>> network = snnjax.NETWORKS["deep2024"](snnjax.ImageSpec.of(data))
-      >>> settings = snnjax.Settings.of(network, data)  # the defaults for this network and few images
-      >>> settings.epochs, settings.adapt_every, settings.patience
-      ((), 100, 0)
-      >>> dataclasses.replace(settings, seed=1, update_batch=64).update_batch
-      64
+      >>> settings = snnjax.Settings.of(network, data)  # the defaults for this network, and for few images
+      >>> settings.epochs, settings.patience
+      ((7, 7, 7, 100), 0)
+      >>> other = dataclasses.replace(settings, seed=1, update_batch=64)
     """
 
     epochs: tuple[int, ...]

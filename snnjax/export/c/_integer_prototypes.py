@@ -233,7 +233,7 @@ def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
       >>> from snnjax.networks import prototypes_on, quantise
       >>> network = quantise(prototypes_on(snnjax.load("pretrained:goupy2024_ncg_mnist")), bits=4)
       >>> inputs_of(network, snnjax.data.digits().test_images[:3]).shape  # images, rows, columns, maps
-      (3, 6, 6, 128)
+      (3, 5, 5, 128)
     """
     return (network.network.time_steps - np.asarray(network.features(images)).transpose(0, 2, 3, 1)).astype(np.uint8)
 

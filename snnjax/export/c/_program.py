@@ -81,8 +81,8 @@ def program(
       >>> import snnjax
       >>> from snnjax.export.c import program
       >>> exported = program(snnjax.load("pretrained:goupy2024_ncg_mnist"), 4, (28, 28), name="digits")
-      >>> exported.table_bytes, exported.memory_bytes
-      (0, 0)
+      >>> exported.name, exported.table_bytes, exported.memory_bytes
+      ('digits', 136848, 79771)
       >>> Path("digits.c").write_text(exported.source)  # doctest: +SKIP
       >>> Path("digits.h").write_text(exported.header)  # doctest: +SKIP
     """

@@ -45,8 +45,8 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
       >>> images = np.zeros((1, 28, 28), np.uint8)
       >>> images[0, 4:24, 13:15] = 255  # a vertical stroke
       >>> found = results(snnjax.load("pretrained:goupy2024_ncg_mnist"), 4, images)
-      >>> found.decision.tolist(), found.step.tolist()
-      ([1], [0])
+      >>> found.decision.tolist(), found.step.tolist()  # the class, and the time step at which it is decided
+      ([1], [238])
     """
     check_network(network, "in C", ramped_readout=True)
     quantised = quantise(network, bits)
