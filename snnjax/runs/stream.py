@@ -61,7 +61,7 @@ class Stream:
       >>> state = stream.init()
       >>> decision, state = stream.learn(state, data.train_images[0], data.train_labels[0])
       >>> int(decision), int(data.train_labels[0])
-      (0, 0)
+      (3, 3)
       >>> trained = stream.network(state)
     """
 

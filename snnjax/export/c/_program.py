@@ -83,8 +83,8 @@ def program(
       >>> exported = program(snnjax.load("pretrained:goupy2024_ncg_mnist"), 4, (28, 28), name="digits")
       >>> exported.name, exported.table_bytes, exported.memory_bytes
       ('digits', 136848, 79771)
-      >>> Path("digits.c").write_text(exported.source)  # doctest: +SKIP
-      >>> Path("digits.h").write_text(exported.header)  # doctest: +SKIP
+      >>> written = Path("digits.c").write_text(exported.source)  # doctest: +SKIP
+      >>> written = Path("digits.h").write_text(exported.header)  # doctest: +SKIP
     """
     check_network(network, "in C", ramped_readout=True)
     checks.integer("time_steps", network.network.time_steps, 1, MAX_TIME_STEPS)

@@ -51,7 +51,6 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
       ['input', 'layer1', 'layer1_neurons', 'layer2', 'output', 'stage1_pool', 'stage1_pool_neurons']
       >>> graph.metadata["time_steps"], graph.metadata["classes"]
       (255, 10)
-      >>> print(graph.metadata["recipe"])  # doctest: +SKIP
     """
     checks.one_of("neuron", neuron, NEURONS)
     builder = Builder(_package(), neuron)
@@ -105,7 +104,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
       >>> import snnjax
       >>> from snnjax.export.nir import exportable
       >>> network = snnjax.load("pretrained:softhebb_narrow_cifar10")  # three layers with ramps, and a readout
-      >>> exportable(network).network.shapes  # the readout alone: of its input and its output
+      >>> exportable(network).network.shapes  # the readout alone: its input and its output
       ((528, 4, 4), (100, 1, 1))
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")

@@ -73,7 +73,7 @@ def page_of(
       >>> text = page_of(snnjax.load("pretrained:goupy2024_ncg_mnist"), data.test_images[:20], data.test_labels[:20])
       >>> text.startswith("<!doctype html>")
       True
-      >>> Path("digits.html").write_text(text)  # doctest: +SKIP
+      >>> written = Path("digits.html").write_text(text, encoding="utf-8")  # doctest: +SKIP
     """
     check_network(network, "on a page")
     description = network.network
@@ -111,7 +111,7 @@ def teaching_page(
       >>> text = teaching_page(trained, data.test_images[:20], data.test_labels[:20], bits=4)
       >>> text.startswith("<!doctype html>")
       True
-      >>> Path("teach.html").write_text(text)  # doctest: +SKIP
+      >>> written = Path("teach.html").write_text(text, encoding="utf-8")  # doctest: +SKIP
     """
     network = _untaught(trained, bits)
     description = network.network

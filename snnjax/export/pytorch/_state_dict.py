@@ -34,12 +34,14 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
     installed or too old to be safe.
 
     Example:
-      >>> from snnjax import SpikingNetwork
-      >>> from snnjax.export.pytorch import read
-      >>> from snnjax.networks import mozafari2018
-      >>> network = mozafari2018()
-      >>> weights = read("mozafari2018.pth", network)  # doctest: +SKIP
-      >>> trained = SpikingNetwork(network, weights=weights)  # doctest: +SKIP
+      >>> import tempfile
+      >>> import snnjax
+      >>> from snnjax.export.pytorch import read, write
+      >>> trained = snnjax.load("pretrained:mozafari2018_mnist")
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write(f"{folder}/mozafari2018.npz", trained.network, trained.weights())
+      ...     weights = read(f"{folder}/mozafari2018.npz", trained.network)
+      >>> network = snnjax.SpikingNetwork(trained.network, weights=weights)
     """
     path = Path(path)
     # Until October 2024 a rule's layer was called conv_layer.
