@@ -51,10 +51,6 @@ WITHOUT = {
     "snnjax.export.c.Program",
     "snnjax.export.c.Ranking",
     "snnjax.export.c.Results",
-    # Those that still lack one.
-    "snnjax.learners.LocalError",
-    "snnjax.networks.local_narrow",
-    "snnjax.networks.local_wide",
 }
 """Public functions and classes that need no example. Those of `kernels` are on their page of the reference."""
 

@@ -42,11 +42,22 @@ class LocalError(Learner):
       parts: rows and columns of the averaged map that the head reads.
       feedback: the weights through which the error passes back from the head: "transposed", the head's own weights, or
         "random", fixed random weights.
+      average: the number of minibatches over which the weights are averaged, those of the layer and those of the head.
+        The layer has the average (an exponential moving average), and the optimiser changes a copy of the weights in
+        the state. 1: nothing is averaged.
       momentum: the rate at which the running moments approach those of a minibatch.
       minibatch_size: B, the number of stimuli in a minibatch.
       images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
         all classes (`shuffle`); None: all images.
       head: the weights of the head, (parts, parts, F, classes) float32; zero before learning.
+
+    Example:
+      >>> from snnjax import Conv
+      >>> from snnjax.layers import Ramp, Standardise
+      >>> from snnjax.learners import LocalError
+      >>> rule = LocalError(rate=0.004, block=2)
+      >>> Conv(96, 5, padding=2, ramp=Ramp(), standardise=Standardise(), weight_mean=0.0, learners=rule).ramped
+      True
     """
 
     rate: float = number(default=0.002, minimum=0)
@@ -57,6 +68,7 @@ class LocalError(Learner):
     block: int = static(default=1, minimum=1)
     parts: int = static(default=4, minimum=1)
     feedback: str = static(default="transposed", one_of=("transposed", "random"))
+    average: float = number(default=1.0, minimum=1)
     momentum: float = number(default=0.1, minimum=0, maximum=1)
     minibatch_size: int = static(default=128, minimum=1)
     images: int | None = static(default=None, minimum=1)
@@ -89,19 +101,21 @@ class LocalError(Learner):
         return dataclasses.replace(self, head=0.0)
 
     def init(self, layer: RampLayer, key: np.ndarray, images_seen: int) -> Any:
-        """The random key, the number of minibatches, the rate, the optimiser's state, and random feedback."""
+        """The random key, the number of minibatches, the rate, the weights, the optimiser's state, random feedback."""
+        parameters = self._parameters(layer)
         state = dict(
             key=np.asarray(key, np.uint32),
             minibatches=np.int32(0),
             rate=np.float32(self.rate),
-            optimizer=self.optimizer(jnp.float32(self.rate)).init(self._parameters(layer)),
+            parameters=parameters,
+            optimizer=self.optimizer(jnp.float32(self.rate)).init(parameters),
         )
         if self.feedback == "random":
             state["feedback"] = np.random.default_rng(key).normal(0, layer.conv.features**-0.5, np.shape(self.head))
         return state
 
     def _parameters(self, layer: RampLayer) -> dict[str, Any]:
-        """What learns: the weights of the layer, (F, K), and those of its head."""
+        """The weights of the layer, (F, K), and those of its head."""
         return dict(weights=layer.rows(), head=self.head)
 
     def forward(self, layer: RampLayer, state: Any, latency: jax.Array, label: jax.Array | None) -> Response:
@@ -124,20 +138,22 @@ class LocalError(Learner):
             scores = self._scores(state, activities, parameters["head"])
             return self.loss(scores, labels), (scores, activities)
 
-        parameters = self._parameters(layer)
+        parameters = state["parameters"]
         (loss, (scores, activities)), gradient = jax.value_and_grad(error, has_aux=True)(parameters)
         optimizer = self.optimizer(state["rate"])
         changes, optimizer_state = optimizer.update(gradient, state["optimizer"], parameters)
         learned = optax.apply_updates(parameters, changes)
-        state = dict(state, minibatches=state["minibatches"] + 1, optimizer=optimizer_state)
+        before = self._parameters(layer)
+        after = cast(dict[str, Any], optax.incremental_update(learned, before, 1 / self.average))
+        state = dict(state, minibatches=state["minibatches"] + 1, parameters=learned, optimizer=optimizer_state)
         info = dict(
             right=jnp.mean(jnp.argmax(scores, axis=1) == labels, dtype=jnp.float32),
             loss=loss,
             active=jnp.mean(activities > 0, dtype=jnp.float32),
-            change=hebbian.relative_change(parameters["weights"], learned["weights"]),
+            change=hebbian.relative_change(before["weights"], after["weights"]),
         )
-        layer = self._with_head(layer, learned["head"])
-        return layer.with_all_weights(learned["weights"]).with_moments_of(latency, self.momentum), state, info
+        layer = self._with_head(layer, after["head"])
+        return layer.with_all_weights(after["weights"]).with_moments_of(latency, self.momentum), state, info
 
     def _scores(self, state: Any, activities: jax.Array, head: jax.Array) -> jax.Array:
         """The head's scores, (B, classes), of activities (B, H, W, F), with dropout of its inputs."""
