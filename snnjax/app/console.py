@@ -56,10 +56,12 @@ def notes(images: Dataset) -> list[str]:
 
 
 def order(settings: Mapping[str, Any]) -> str:
-    """A text that says whether images are shuffled or mirrored; "" if they are neither."""
+    """A text that says whether images are shuffled, mirrored or shifted; "" if they are not."""
     shuffled = "images are shown in a new order each epoch" * settings.get("shuffle", False)
     mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
-    return ", ".join(filter(None, (shuffled, mirrored)))
+    pixels = settings.get("shift", 0)
+    shifted = f"each image is shifted by up to {pixels} pixels or not, at random" * bool(pixels)
+    return ", ".join(filter(None, (shuffled, mirrored, shifted)))
 
 
 def back_end(settings: Mapping[str, Any]) -> str:

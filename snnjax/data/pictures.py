@@ -337,6 +337,14 @@ def enlarged(images: np.ndarray) -> np.ndarray:
     return np.pad(large, [(0, 0), *margins, *((0, 0) for _ in channels)])
 
 
+def shifted(image: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """A copy of an image, (H, W, ...), shifted by up to `most` rows and columns; reflection fills their places."""
+    height, width = image.shape[:2]
+    wider = np.pad(image, [(most, most), (most, most)] + [(0, 0)] * (image.ndim - 2), mode="reflect")
+    row, column = rng.integers(2 * most + 1, size=2)
+    return wider[row : row + height, column : column + width]
+
+
 def rotated_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A copy of an image that is rotated and flipped at random, as described in `Dataset.augment`."""
     from scipy.ndimage import rotate

@@ -9,6 +9,7 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.errors import InputError
+from snnjax.data.pictures import shifted
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.graph import Activations
 from snnjax.training.advice import diagnose_outputs
@@ -40,8 +41,8 @@ class StageCache:
         """The inputs of the layers that learn in a phase, for a part of the images.
 
         These are the latencies that the phase's first stage reads, joined, or `Activations` if later stages read
-        earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise; with
-        `mirror`, for images to learn from, (2N, ...): their mirror images come last.
+        earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise. For images
+        to learn from, with `mirror` or `shift`, there are 2N or 4N: the images, their mirror images, and both shifted.
         """
         first = phase.first
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
@@ -131,16 +132,24 @@ class StageCache:
         self.job.finish(timer, states)
 
     def _images_of(self, part: str) -> np.ndarray:
-        """The images of a part, followed by their mirror images if these are learned from too."""
+        """The images of a part, followed by all their variants if these are learned from too."""
         images = self.job.images[part]
-        if not self.job.settings.mirror or part == self.job.data.tested:
+        settings = self.job.settings
+        if settings.variants == 1 or part == self.job.data.tested:
             return images
-        both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
-        both[: len(images)] = images
-        # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red and
-        # blue.
-        both[len(images) :] = images[:, :, ::-1]
-        return both
+        count = len(images)
+        variants = files.empty((settings.variants * count, *images.shape[1:]), images.dtype)
+        variants[:count] = images
+        if settings.mirror:
+            # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red
+            # and blue.
+            variants[count : 2 * count] = images[:, :, ::-1]
+        if settings.shift:
+            half = len(variants) // 2
+            random = np.random.default_rng(0)  # not of a seed, since networks of several seeds share the images
+            for index, image in enumerate(variants[:half]):
+                variants[half + index] = shifted(image, settings.shift, random)
+        return variants
 
     def _forward(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int

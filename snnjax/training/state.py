@@ -34,7 +34,7 @@ class Settings:
         the last number is that of supervised learning.
       adapt_every: the number of images after which the rates of supervised learners are adapted.
       patience: training stops once the best epoch (in a tie, the latest) is older than this number of epochs; 0: never.
-      seed: the seed for the initial weights, and for the draws of `shuffle` and `mirror`: 0 to 2**64 - 1.
+      seed: the seed for the initial weights, and for the draws of `shuffle`, `mirror` and `shift`: 0 to 2**64 - 1.
       update_batch: B, the number of images whose responses are computed with the same weights, before their updates are
         applied in order; fewer at the end of an epoch, and of each interval of `adapt_every` images.
       backend: "xla"; "native", compiled implementations in C++ for a CPU, whose rounding may depend on the processor;
@@ -44,6 +44,9 @@ class Settings:
       mirror: whether each image is shown mirrored left-right or not, at random, in each epoch of every phase. The
         outputs of the layers for both are computed once and kept, which doubles the memory for the images and for their
         latencies at each stage.
+      shift: whether each image is shown shifted or not, at random, in each epoch of every phase: by up to this number
+        of rows and of columns, whose places are filled by reflection. 0: no image is shifted. Each image has one
+        shift, and its mirror image another, for all seeds. This doubles the memory again.
 
     Example:
       >>> import dataclasses
@@ -64,16 +67,22 @@ class Settings:
     backend: str = "auto"
     shuffle: bool = False
     mirror: bool = False
+    shift: int = 0
 
     def __post_init__(self) -> None:
         self._set("epochs", checks.epochs(self.epochs))
         checks.some("epochs", self.epochs, "one for each stage")
-        for name, minimum in (("adapt_every", 1), ("patience", 0), ("update_batch", 1)):
+        for name, minimum in (("adapt_every", 1), ("patience", 0), ("update_batch", 1), ("shift", 0)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))
         checks.one_of("backend", self.backend, backends.CHOICES)
         for name in ("shuffle", "mirror"):
             checks.instance(name, getattr(self, name), bool, "True or False")
+
+    @property
+    def variants(self) -> int:
+        """The number of variants of each image that are shown: with `mirror` or `shift` two, with both four."""
+        return (1 + self.mirror) * (1 + (self.shift > 0))
 
     @classmethod
     def of(cls, network: Network, data: Dataset) -> "Settings":
