@@ -65,7 +65,7 @@ def check_learner(
     Raises:
       AssertionError: if the learner breaks clauses; the message lists all of them.
 
-    Example:
+    Examples:
       >>> from snnjax import STDP
       >>> from snnjax.testing import check_learner
       >>> check_learner(STDP(stabiliser=False))  # doctest: +SKIP

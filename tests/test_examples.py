@@ -120,8 +120,8 @@ def test_data_that_are_missing_are_described(missing, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("flat", dict(model=LinearSVC(C=0.03))),
-        ("flat", dict(model=SVC(C=10))),
+        ("flat", dict(make_model=LinearSVC)),
+        ("flat", dict(make_model=SVC)),
         ("convolutional", dict(steps=100)),
         ("spiking", dict(network="softhebb_narrow")),
         ("spiking", dict(network="local_narrow")),

@@ -1,6 +1,6 @@
 """The examples in docstrings: they print what they show, and no public function or class of some packages lacks one.
 
-Each example starts without any names in an own folder, which contains the files that examples read.
+Each example starts without any names, in a folder of its own, which contains the files that examples read.
 """
 
 import doctest
@@ -12,6 +12,7 @@ import pkgutil
 import types
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ from PIL import Image
 
 import snnjax
 from snnjax import app, data, encoding, estimators, layers, learners, networks, runs, testing, training
-from snnjax.core import codec, components
+from snnjax.core import components
 from snnjax.export import c, nir, page, pytorch
 
 PACKAGES = (encoding, data, layers, learners, networks, training, runs, estimators, testing, app)
 PACKAGES += (c, nir, page, pytorch, snnjax)
-"""Those whose public functions and classes all have an example; what they import from others is not counted."""
+"""Packages whose public functions and classes all have an example; names imported from elsewhere are not counted."""
 
 WITHOUT = {
     # Protocols and base classes: pages of the book describe how to write a class of one's own.
@@ -55,21 +56,16 @@ WITHOUT = {
 """Public functions and classes that need no example. Those of `kernels` are on their page of the reference."""
 
 
-def modules() -> Iterator[types.ModuleType]:
-    """All modules but the command line, and those that need an optional package that is not installed."""
-    for found in pkgutil.walk_packages(snnjax.__path__, "snnjax."):
-        if found.name == "snnjax.__main__":
-            continue
-        try:
-            yield importlib.import_module(found.name)
-        except ImportError:
-            continue
+def modules() -> list[types.ModuleType]:
+    """All modules except that of the command line."""
+    names = [found.name for found in pkgutil.walk_packages(snnjax.__path__, "snnjax.")]
+    return [importlib.import_module(name) for name in names if name != "snnjax.__main__"]
 
 
 def examples() -> list[doctest.DocTest]:
-    """The examples of each docstring that has some; they have to import what they use."""
+    """The examples of each docstring that has some. Each must import what it uses."""
     finder = doctest.DocTestFinder()
-    tests = [test for module in modules() for test in finder.find(module, globs={"__name__": "__main__"})]
+    tests = [test for module in modules() for test in finder.find(module, globs={})]
     return [test for test in tests if test.examples]
 
 
@@ -95,15 +91,13 @@ def write_files(path: pathlib.Path) -> None:
 @pytest.fixture
 def folder(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> pathlib.Path:
+) -> Iterator[pathlib.Path]:
     """A folder to work in, with the files that examples read."""
     for path in made_once(tmp_path_factory, "files_of_examples", write_files).iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    known = dict(components.TYPES)  # without the components that other examples define
-    for module in (components, codec):
-        monkeypatch.setattr(module, "TYPES", known)
-    return tmp_path
+    with mock.patch.dict(components.TYPES):  # without the components that other examples define
+        yield tmp_path
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name.removeprefix("snnjax."))
@@ -121,8 +115,8 @@ def public_functions_and_classes(package: types.ModuleType) -> Iterator[tuple[st
     """Those that are defined in a package, by their public names."""
     for name in getattr(package, "__all__", [name for name in vars(package) if not name.startswith("_")]):
         value = getattr(package, name)
-        callable_by_name = inspect.isclass(value) or inspect.isroutine(inspect.unwrap(value))
-        if callable_by_name and f"{value.__module__}.".startswith(f"{package.__name__}."):
+        is_function_or_class = inspect.isclass(value) or inspect.isroutine(inspect.unwrap(value))
+        if is_function_or_class and f"{value.__module__}.".startswith(f"{package.__name__}."):
             yield f"{package.__name__}.{name}", value
 
 

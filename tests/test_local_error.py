@@ -181,16 +181,20 @@ def test_dropout_hides_a_share_of_the_heads_inputs():
 
 
 def test_the_layer_has_the_moving_average_of_the_weights():
-    """The weights whose average it is are those that the same rule learns if it does not average."""
+    """The averaged weights are those that the rule learns without averaging."""
     layer, rule, state, latency, signal = case(RULE)
-    latest, averaged = layer, layer
+    latest = layer
+    averaged = dataclasses.replace(
+        layer, conv=dataclasses.replace(layer.conv, learners=dataclasses.replace(rule, averaging=0.25))
+    )
     state_of_average = state
     weights, head = layer.weights, rule.head
     update = jax.jit(lambda rule, *given: rule.update(*given))
     for _ in range(5):
         latest, state, _ = update(latest.conv.learners, latest, state, latency, None, signal)
-        learner = dataclasses.replace(averaged.conv.learners, average=4.0)
-        averaged, state_of_average, _ = update(learner, averaged, state_of_average, latency, None, signal)
+        averaged, state_of_average, _ = update(
+            averaged.conv.learners, averaged, state_of_average, latency, None, signal
+        )
         weights = 0.75 * weights + 0.25 * latest.weights
         head = 0.75 * head + 0.25 * latest.conv.learners.head
     np.testing.assert_allclose(averaged.weights, weights, rtol=0, atol=1e-6)

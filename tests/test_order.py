@@ -117,7 +117,7 @@ def test_recordings_and_colour_are_mirrored_and_shifted_too(channels):
 
 
 def test_a_shift_must_leave_something_of_an_image():
-    with pytest.raises(snnjax.InputError, match=r"`shift` must be below the numbers of rows and columns, .* got 28"):
+    with pytest.raises(snnjax.InputError, match=r"`shift` must be below 28, the shorter side of .*, got 28"):
         Trainer(PLAIN, LITTLE, Settings((1, 1), shift=28))
     with pytest.raises(snnjax.InputError, match="`shift` must be at least 0"):
         Settings((1, 1), shift=-1)

@@ -225,8 +225,8 @@ def explanations(kind: type) -> dict[str, str]:
 
 
 def attributes_of(kind: type) -> str:
-    """The section "Attributes:" of the docstring of a class, without the example behind it; "" if there is none."""
-    return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[2].partition("\nExample:\n")[0]
+    """The section "Attributes:" of the docstring of a class, without the examples behind it; "" if there is none."""
+    return inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")[2].partition("\nExamples:\n")[0]
 
 
 def encoder_of(network: Network, axes: tuple[int, ...]) -> str:

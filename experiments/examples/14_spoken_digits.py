@@ -1,4 +1,4 @@
-"""Spoken digits of github.com/Jakobovski/free-spoken-digit-dataset, from maps of mel bands; also of new speakers."""
+"""Recognises spoken digits of github.com/Jakobovski/free-spoken-digit-dataset in maps of mel bands over time."""
 
 import argparse
 from functools import partial
@@ -46,8 +46,8 @@ def spiking(maps, digits, seed, network):
     return SpikingClassifier(network, largest=255, random_state=seed).fit(maps, digits).predict
 
 
-def flat(maps, digits, _, model):
-    model.fit(maps.reshape(len(maps), -1) / 255, digits)
+def flat(maps, digits, _, make_model):
+    model = make_model().fit(maps.reshape(len(maps), -1) / 255, digits)
     return lambda maps: model.predict(maps.reshape(len(maps), -1) / 255)
 
 
@@ -61,27 +61,27 @@ class SmallCNN(nn.Module):
 
 
 def convolutional(maps, digits, seed, steps=1500):
-    network, key = SmallCNN(), jax.random.key(seed)
+    key = jax.random.key(seed)
     optimizer = optax.adamw(optax.cosine_decay_schedule(0.002, steps))
-    state = TrainState.create(apply_fn=network.apply, params=network.init(key, maps[:1], False), tx=optimizer)
+    state = TrainState.create(apply_fn=SmallCNN().apply, params=SmallCNN().init(key, maps[:1], False), tx=optimizer)
 
     @jax.jit
     def step(state, maps, digits, key):
         def loss(parameters):
-            scores = network.apply(parameters, maps, True, rngs=dict(dropout=key))
+            scores = state.apply_fn(parameters, maps, True, rngs=dict(dropout=key))
             return optax.softmax_cross_entropy_with_integer_labels(scores, digits).mean()
 
         return state.apply_gradients(grads=jax.grad(loss)(state.params))
 
     for number, chosen in enumerate(np.random.default_rng(seed).integers(len(maps), size=(steps, 64))):
         state = step(state, maps[chosen], digits[chosen], jax.random.fold_in(key, number))
-    return lambda maps: np.argmax(network.apply(state.params, maps, False), axis=1)
+    return lambda maps: np.argmax(state.apply_fn(state.params, maps, False), axis=1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of its .wav files, or tfds' spoken_digit")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of repetitions (1)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="repetitions (1), without effect on SVMs")
     options = parser.parse_args()
     sounds = recordings(options.folder) or parser.error(f"{options.folder} contains no files such as 7_jackson_32.wav")
     maps = np.stack([log_mel(sound) for sound in sounds.values()])
@@ -89,8 +89,8 @@ def main():
     digits = digits.astype(np.int32)
     tests = {"official split": numbers.astype(int) < 5} | {each: speakers == each for each in np.unique(speakers)}
     methods = {name: partial(spiking, network=name) for name in ("softhebb_narrow", "local_narrow")}
-    methods |= dict(linear=partial(flat, model=LinearSVC(C=0.03, random_state=0)))
-    methods |= dict(gaussian=partial(flat, model=SVC(C=10)), convolutional=convolutional)
+    methods |= dict(linear=partial(flat, make_model=partial(LinearSVC, C=0.03, random_state=0)))
+    methods |= dict(gaussian=partial(flat, make_model=partial(SVC, C=10)), convolutional=convolutional)
     for (method, fit), (split, test), seed in product(methods.items(), tests.items(), range(options.seeds)):
         found = fit(maps[~test], digits[~test], seed)(maps[test])
         print(f"{method}, {split}, seed {seed}: {np.mean(found == digits[test]):.1%}", flush=True)

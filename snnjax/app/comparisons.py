@@ -62,7 +62,7 @@ def draw_sweep(folder: Path, networks: list[dict[str, Any]]) -> None:
 
     `networks` are records as in sweep.json; at least one of them must have epochs.
 
-    Example:
+    Examples:
       >>> import json
       >>> from pathlib import Path
       >>> from snnjax.app import draw_sweep

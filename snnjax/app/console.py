@@ -60,7 +60,7 @@ def order(settings: Mapping[str, Any]) -> str:
     shuffled = "images are shown in a new order each epoch" * settings.get("shuffle", False)
     mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
     pixels = settings.get("shift", 0)
-    shifted = f"each image is shifted by up to {pixels} pixels or not, at random" * bool(pixels)
+    shifted = f"each image is shifted by at most {pixels} px or not, at random" * bool(pixels)
     return ", ".join(filter(None, (shuffled, mirrored, shifted)))
 
 

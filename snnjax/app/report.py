@@ -183,7 +183,7 @@ def draw_run(
       network: the best network.
       decisions: its decisions on the test images, (N,) int32, -1 if silent.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.app import draw_run
       >>> from snnjax.runs import RunFolder

@@ -41,7 +41,7 @@ def number(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> A
     are given. With the annotation `int` it must be an integer, and with `int | None` or `float | None` it may also be
     None.
 
-    Example:
+    Examples:
       >>> from snnjax import component, number
       >>> @component
       ... class Decay:
@@ -62,7 +62,7 @@ def static(*, default: Any = dataclasses.MISSING, **limits: Unpack[Limits]) -> A
     The value must be hashable or a NumPy array. Numbers can have the limits of `number`, and `one_of` lists the allowed
     values.
 
-    Example:
+    Examples:
       >>> import jax
       >>> from snnjax import component, number, static
       >>> @component
@@ -88,7 +88,7 @@ def fitted(*, default: float, **limits: Unpack[Limits]) -> Any:
 
     All its numbers must be finite, and can have the limits of `number`.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from snnjax import component, data
       >>> from snnjax.networks import fitted
@@ -119,7 +119,7 @@ def component(cls: type[T]) -> type[T]:
     Raises InputError if another module has a component with this name, if a string field of a rule is not `static`, if
     a default lies outside of the limits of its field, or if a base class with fields is not a component.
 
-    Example:
+    Examples:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> from snnjax import component, number

@@ -11,7 +11,7 @@ class InputError(ValueError):
 
     Commands show it as one line. Any other exception is a fault of the library and keeps its traceback.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> try:
       ...     snnjax.Pool(0)

@@ -52,7 +52,7 @@ class Dataset:
       unlabelled_images: additional training images without labels; or None. Layers that learn without labels use them
         too, after the labelled images unless images are shuffled.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from snnjax.data import Dataset
       >>> images = np.zeros((6, 20, 30), np.uint8)

@@ -67,7 +67,7 @@ def recordings(
     is not installed, FileNotFoundError if `data_dir` contains no recordings, DownloadError if they cannot be
     downloaded, and InputError if a recording is damaged.
 
-    Example:
+    Examples:
       >>> from snnjax.data import recordings
       >>> recordings("pokerdvs")  # doctest: +SKIP
       Dataset(pokerdvs: 48 training and 20 test images, 35 high, 35 wide, 2 channels, 4 classes)
@@ -125,7 +125,7 @@ def event_picture(
     With this function, custom recordings can be converted to a `Dataset`; `tonic.io` reads the files of several types
     of cameras. Raises InputError if events lie outside the sensor.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from snnjax.data import event_picture
       >>> fields = [("x", int), ("y", int), ("t", int), ("p", int)]

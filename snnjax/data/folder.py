@@ -82,7 +82,7 @@ def picture_folder(
     if `group` is not a regular expression or matches no picture, or if `split_seed` is not 0 although there is a test
     folder.
 
-    Example:
+    Examples:
       >>> from snnjax.data import picture_folder
       >>> data = picture_folder("pictures", size=32)  # pictures/cat/1.png, ..., pictures/dog/10.png
       >>> data

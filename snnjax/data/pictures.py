@@ -172,7 +172,7 @@ def read_picture(
     differ from those of the shape, `fit="crop"` keeps the middle; `fit="pad"` keeps the whole picture and adds a border
     in the median colour of its outermost pixels. Raises InputError if the file cannot be read.
 
-    Example:
+    Examples:
       >>> from snnjax.data import read_picture
       >>> image, notes = read_picture("photo.jpg", (32, 32, 3))
       >>> image.shape, image.dtype
@@ -219,7 +219,7 @@ def read_handwriting(path: Path | str, invert: bool = False) -> tuple[np.ndarray
     of mass is moved to the middle (LeCun et al. 1998). With `invert`, the ink is assumed to be dark; otherwise this is
     detected. Raises InputError if the file cannot be read, or contains no ink.
 
-    Example:
+    Examples:
       >>> from snnjax.data import read_handwriting
       >>> image, notes = read_handwriting("seven.png")
       >>> image.shape, image.dtype
@@ -337,11 +337,15 @@ def enlarged(images: np.ndarray) -> np.ndarray:
     return np.pad(large, [(0, 0), *margins, *((0, 0) for _ in channels)])
 
 
-def shifted(image: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """A copy of an image, (H, W, ...), shifted by up to `most` rows and columns; reflection fills their places."""
+def shifted(image: np.ndarray, max_shift: int, rng: np.random.Generator) -> np.ndarray:
+    """An image, (H, W, ...), shifted at random by 0 to `max_shift` rows and columns.
+
+    Vacated pixels are filled by reflection.
+    """
     height, width = image.shape[:2]
-    wider = np.pad(image, [(most, most), (most, most)] + [(0, 0)] * (image.ndim - 2), mode="reflect")
-    row, column = rng.integers(2 * most + 1, size=2)
+    margins = [(max_shift, max_shift)] * 2 + [(0, 0)] * (image.ndim - 2)
+    wider = np.pad(image, margins, mode="reflect")
+    row, column = rng.integers(2 * max_shift + 1, size=2)
     return wider[row : row + height, column : column + width]
 
 

@@ -18,7 +18,7 @@ MOST_BYTES = 1 << 30  # in an uncompressed file; the largest known file, of EMNI
 def read_cifar(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Reads images (N, 32, 32, 3) and labels (N,), both uint8, from a file of the binary version of CIFAR-10.
 
-    Example:
+    Examples:
       >>> from snnjax.data import read_cifar
       >>> images, labels = read_cifar("cifar-10-batches-bin/test_batch.bin")
       >>> images.shape, labels.shape
@@ -36,7 +36,7 @@ def read_cifar(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
 def read_idx(path: Path | str, rank: int) -> np.ndarray:
     """Reads an IDX file as a uint8 array with `rank` axes: 3 for images, 1 for labels.
 
-    Example:
+    Examples:
       >>> from snnjax.data import read_idx
       >>> images = read_idx("t10k-images-idx3-ubyte", 3)
       >>> images.shape, images.dtype

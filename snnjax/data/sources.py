@@ -53,7 +53,7 @@ def load(
     `data_dir` has no files of the data set; DownloadError if they cannot be downloaded; MissingPackageError if a
     package is needed that is not installed. The message of each error says what to do.
 
-    Example:
+    Examples:
       >>> from snnjax.data import load
       >>> load("digits")
       Dataset(digits: 1,437 training and 360 test images, 28 high, 28 wide, 10 classes)
@@ -102,7 +102,7 @@ def find(name: str) -> Location:
 
     Raises InputError for an unknown name.
 
-    Example:
+    Examples:
       >>> from snnjax.data import find
       >>> find("digits")
       Location(kind='built in', path=None)
@@ -133,7 +133,7 @@ def fetch(name: str, *, mirror: str | None = None, progress: Progress | None = N
     Raises InputError if the name is unknown or the `mirror` is invalid, DownloadError if a file cannot be downloaded
     from any mirror, and other types of OSError if the files cannot be written.
 
-    Example:
+    Examples:
       >>> from snnjax.data import fetch, load
       >>> folder = fetch("mnist")  # doctest: +SKIP
       >>> load("mnist", folder)  # doctest: +SKIP
@@ -194,7 +194,7 @@ def digits() -> Dataset:
     scikit-learn's `train_test_split` returns them: importing this function would take a second, a tenth of the time of
     a short training run.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> data = digits()
       >>> data

@@ -19,7 +19,7 @@ def relabel(*labels: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
     text: `(train, test), names = relabel(train, test)`, then `Dataset(..., class_names=names)`. Raises InputError if a
     later array has classes that the first one lacks.
 
-    Example:
+    Examples:
       >>> from snnjax.data import relabel
       >>> (train, test), names = relabel([7, 3, 7], [3])
       >>> train.tolist(), test.tolist(), names

@@ -36,7 +36,7 @@ def local_normalization(maps: jax.Array, *, radius: int, epsilon: float = EPSILO
     Maps are (C, H, W) float in and out. Neighbourhoods have 2 radius + 1 rows and columns, radius >= 0; `epsilon`
     guards against division by 0.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import local_normalization
       >>> weak_and_strong = jnp.array([[[1.0, 4.0, 1.0]], [[10.0, 40.0, 10.0]]])
@@ -78,7 +78,7 @@ def max_pooling(maps: jax.Array, window: Pair, *, stride: Pair | None = None, pa
     Maps (C, H, W) float, with `padding` rows and columns of zeros on each side, to (C, H', W'), with the same shapes as
     `kernels.pool` for latencies. The default stride is the size of the window.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import max_pooling
       >>> maps = jnp.arange(16.0).reshape(1, 4, 4)
@@ -96,7 +96,7 @@ def lateral_inhibition(maps: jax.Array, percents: jax.Array) -> jax.Array:
     This is an optional step before `rank_order`. Maps are (C, H, W) float in and out. `percents`, (D,) float, are the
     shares for neighbours at the Chebyshev distances 1, 2, ... D; 0.15 means 15 %.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import lateral_inhibition
       >>> maps = jnp.zeros((1, 3, 4)).at[0, 1, 1].set(4.0).at[0, 1, 2].set(2.0)
@@ -123,7 +123,7 @@ def rank_order(intensities: jax.Array, *, time_steps: int) -> jax.Array:
     their flat index) spikes at step r // bin. The last n - T bin values are silent. If n < T, each value spikes at a
     different step. Intensities are (...) float32, none negative; latencies are (...) unsigned integers, T for silent.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import rank_order
       >>> rank_order(jnp.array([0.0, 5.0, 3.0, 9.0]), time_steps=3).tolist()
@@ -203,7 +203,7 @@ def encode(
     Constant images are silent except at their border. Raises InputError if known pixels are NaN, infinite or in 0..1,
     and InputTypeError for other dtypes.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.encoding import encode
       >>> latency = encode(digits().test_images[0], time_steps=10)
@@ -236,7 +236,7 @@ class Encoder:
       scale: the factor by which pixels in 0..255 are multiplied before thresholds apply. The planes of colour images
         are summed.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.encoding import Encoder
       >>> from snnjax.layers import Pool

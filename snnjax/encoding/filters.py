@@ -21,7 +21,7 @@ def dog_kernel(window: int, sigma1: float, sigma2: float) -> np.ndarray:
     It is the Gaussian with the standard deviation `sigma1`, in pixels, minus that with `sigma2`; both must be positive,
     and must differ. `window` must be odd, and at least 3.
 
-    Example:
+    Examples:
       >>> from snnjax.encoding import dog_kernel
       >>> on_centre = dog_kernel(7, sigma1=1.0, sigma2=2.0)
       >>> on_centre.shape, float(on_centre[3, 3])
@@ -42,7 +42,7 @@ def gabor_kernel(window: int, orientation: float, div: float = 4.0) -> np.ndarra
 
     The orientation is in degrees, and the wavelength is 2 window / div pixels. `window` must be odd, and at least 3.
 
-    Example:
+    Examples:
       >>> from snnjax.encoding import FilterBank, gabor_kernel
       >>> edges = FilterBank.of([gabor_kernel(5, orientation) for orientation in (0, 45, 90, 135)], absolute=True)
       >>> edges.output_shape((28, 28))
@@ -94,7 +94,7 @@ class FilterBank:
       copies: how often each output is repeated, as consecutive maps.
       reflect: whether the image is padded by reflection instead of zeros, which act like an edge.
 
-    Example:
+    Examples:
       >>> from snnjax.encoding import Encoder, FilterBank, dog_kernel
       >>> on_and_off = FilterBank.of([dog_kernel(7, 1, 2), dog_kernel(7, 2, 1)], threshold=50.0)
       >>> on_and_off
@@ -212,7 +212,7 @@ def filter_image(image: jax.Array, *, bank: FilterBank = DIGITS, scale: float = 
     then added in a fixed order. Equal neighbourhoods have equal outputs, and a filter with zero mean gives exactly 0
     where an image is constant. Floats are rounded to 24 bits of the largest one.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.encoding import ON_OFF_DOGS, filter_image
       >>> maps = filter_image(digits().test_images[0], bank=ON_OFF_DOGS)

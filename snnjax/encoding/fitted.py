@@ -37,7 +37,7 @@ def calibrate(maps: jax.Array, minimum: jax.Array, maximum: jax.Array) -> jax.Ar
     The maps (of filtered images in 0..1), the minimum and the maximum are (C, H, W) float. Differences of up to 1e-5
     are caused by rounding and count as 0, because otherwise pixels that never change would fire at random.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import calibrate
       >>> maps = jnp.array([[[0.5, 0.75, 0.5]]])
@@ -145,7 +145,7 @@ class OnOff(Calibrated):
       minimum: the minimum of each part and pixel over the training images, (2, H, W) float32; 0.0 until fitted.
       maximum: the maximum, in the same form.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.encoding import OnOff
       >>> data = digits()
@@ -227,7 +227,7 @@ class Whitening(Calibrated):
       minimum: the minimum of each part and pixel over the training images, (2 C, H, W) float32; 0.0 until fitted.
       maximum: the maximum, in the same form.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.encoding import Whitening
       >>> data = digits()

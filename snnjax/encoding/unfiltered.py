@@ -25,7 +25,7 @@ class Pixels:
     Attributes:
       time_steps: T.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import Pixels
       >>> image = jnp.array([[0, 1], [128, 255]], jnp.uint8)
@@ -73,7 +73,7 @@ class EventEncoder:
         same duration. On N-MNIST, both train equally well with windows of 50 ms, and equal counts better with windows
         of 105 ms.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.encoding import EventEncoder
       >>> picture = jnp.array([[[255, 0], [0, 128], [1, 0]]], jnp.uint8)  # three events

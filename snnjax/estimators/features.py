@@ -25,7 +25,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
       network_: the `SpikingNetwork`; its later layers have not learned.
       image_shape_, largest_, n_features_in_, enlarged_: as of `SpikingClassifier`.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.estimators import SpikingFeatures
       >>> data = digits().subset(50, 10)

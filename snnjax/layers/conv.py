@@ -29,7 +29,7 @@ class WTA:
       winners: k, the maximum number of neurons that learn from one stimulus.
       radius: the radius of lateral inhibition around a winner, in neurons; 0 means no lateral inhibition.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.kernels import Spikes
       >>> from snnjax.layers import WTA
@@ -79,7 +79,7 @@ class Conv:
       weights: fixed weights, (F, C, kh, kw) float32, of a layer without learners; with None, random initial weights are
         drawn.
 
-    Example:
+    Examples:
       >>> from snnjax.layers import WTA, Conv
       >>> from snnjax.learners import STDP
       >>> conv = Conv(32, kernel=5, stride=2, threshold=15, competition=WTA(5, radius=3), learners=STDP())

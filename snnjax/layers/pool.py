@@ -21,7 +21,7 @@ class Pool:
       padding: silent rows and columns added at each edge of the input.
       mean: whether neurons average each window, as in `kernels.spikes.mean_pool`; this is possible only in an `Input`.
 
-    Example:
+    Examples:
       >>> from snnjax.layers import Pool
       >>> Pool(2).output_size((28, 28))
       (14, 14)

@@ -29,7 +29,7 @@ class Standardise:
       mean: the running mean, (C,) float32; before learning 0 for all channels.
       variance: the running variance, (C,) float32; before learning 1 for all channels.
 
-    Example:
+    Examples:
       >>> from snnjax.layers import Conv, Ramp, Standardise
       >>> from snnjax.learners import SoftHebb
       >>> conv = Conv(96, kernel=5, padding=2, ramp=Ramp(), standardise=Standardise(), learners=SoftHebb())
@@ -89,7 +89,7 @@ class Ramp:
       levels: (T,) float32, above 0 and falling; they are fitted, except in deciding layers, whose neurons fire at the
         end of the window of their inputs.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from snnjax.layers import Ramp
       >>> potentials = np.array([-1.0, 2.0, 4.0])

@@ -33,7 +33,7 @@ class RampLayer(BaseLayer):
       integrator: the arrays from which a `frozen` layer computes its potentials; otherwise None.
       classes: as in `Layer`. A deciding layer fires at the end of the window of its inputs.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.layers import Conv, Ramp, RampLayer
       >>> layer = RampLayer(Conv(4, kernel=3, ramp=Ramp()), weights=jnp.ones((4, 2, 3, 3)), time_steps=15)

@@ -30,7 +30,7 @@ class Layer(BaseLayer):
         order; 0 in all other layers.
       timed: whether the decision needs spike times, as in the network's `Decision`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.layers import Conv, Layer
       >>> layer = Layer(Conv(4, kernel=3, threshold=8.0), weights=jnp.ones((4, 2, 3, 3)), time_steps=15)

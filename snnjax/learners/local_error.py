@@ -42,22 +42,23 @@ class LocalError(Learner):
       parts: rows and columns of the averaged map that the head reads.
       feedback: the weights through which the error passes back from the head: "transposed", the head's own weights, or
         "random", fixed random weights.
-      average: the number of minibatches over which the weights are averaged, those of the layer and those of the head.
-        The layer has the average (an exponential moving average), and the optimiser changes a copy of the weights in
-        the state. 1: nothing is averaged.
+      averaging: the rate at which the weights of the layer and of its head approach those that the optimiser changes,
+        which are kept in the state. They are an exponential moving average over about 1/averaging minibatches, which
+        starts from the initial weights. 1: nothing is averaged.
       momentum: the rate at which the running moments approach those of a minibatch.
       minibatch_size: B, the number of stimuli in a minibatch.
       images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
         all classes (`shuffle`); None: all images.
       head: the weights of the head, (parts, parts, F, classes) float32; zero before learning.
 
-    Example:
+    Examples:
       >>> from snnjax import Conv
       >>> from snnjax.layers import Ramp, Standardise
       >>> from snnjax.learners import LocalError
       >>> rule = LocalError(rate=0.004, block=2)
-      >>> Conv(96, 5, padding=2, ramp=Ramp(), standardise=Standardise(), weight_mean=0.0, learners=rule).ramped
-      True
+      >>> conv = Conv(96, 5, padding=2, ramp=Ramp(), standardise=Standardise(), weight_mean=0.0, learners=rule)
+      >>> conv.prepared(3, classes=10).learners.head.shape  # rows, columns, features, classes
+      (4, 4, 96, 10)
     """
 
     rate: float = number(default=0.002, minimum=0)
@@ -68,7 +69,7 @@ class LocalError(Learner):
     block: int = static(default=1, minimum=1)
     parts: int = static(default=4, minimum=1)
     feedback: str = static(default="transposed", one_of=("transposed", "random"))
-    average: float = number(default=1.0, minimum=1)
+    averaging: float = number(default=1.0, above=0, maximum=1)
     momentum: float = number(default=0.1, minimum=0, maximum=1)
     minibatch_size: int = static(default=128, minimum=1)
     images: int | None = static(default=None, minimum=1)
@@ -107,7 +108,7 @@ class LocalError(Learner):
             key=np.asarray(key, np.uint32),
             minibatches=np.int32(0),
             rate=np.float32(self.rate),
-            parameters=parameters,
+            parameters=parameters,  # the optimiser's own weights; the layer has their average
             optimizer=self.optimizer(jnp.float32(self.rate)).init(parameters),
         )
         if self.feedback == "random":
@@ -128,7 +129,8 @@ class LocalError(Learner):
         """Learns from a minibatch.
 
         Info, () float32 each: `right`, the share of stimuli whose label had the head's highest score; `loss`; `active`,
-        the share of the head's activities above 0; `change`, relative, of the layer's weights.
+        the share of the head's activities above 0, all with the weights of the optimiser; `change`, relative, of the
+        layer's weights.
         """
         assert signal is not None
         labels = signal.label
@@ -144,7 +146,7 @@ class LocalError(Learner):
         changes, optimizer_state = optimizer.update(gradient, state["optimizer"], parameters)
         learned = optax.apply_updates(parameters, changes)
         before = self._parameters(layer)
-        after = cast(dict[str, Any], optax.incremental_update(learned, before, 1 / self.average))
+        after = cast(dict[str, Any], optax.incremental_update(learned, before, self.averaging))
         state = dict(state, minibatches=state["minibatches"] + 1, parameters=learned, optimizer=optimizer_state)
         info = dict(
             right=jnp.mean(jnp.argmax(scores, axis=1) == labels, dtype=jnp.float32),

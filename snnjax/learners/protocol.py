@@ -318,7 +318,7 @@ def winner_of_class(layer: Any, spikes: Spikes, vote: jax.Array) -> Winners:
     If none of them fired although the layer voted, because its decision falls back to potentials, it is the strongest
     neuron, at step T.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.kernels import Spikes
       >>> from snnjax.layers import Conv, Layer
@@ -373,7 +373,7 @@ def default_figures(layer: Any, bounds: tuple[float, float] | None, features: np
 def convergence(weights: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)) -> float:
     """The mean of w (1 - w), where w is the position of a weight between its bounds, 0..1; 0 if all are at a bound.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from snnjax.learners import convergence
       >>> convergence(np.array([0.0, 0.5, 1.0, 1.0]))

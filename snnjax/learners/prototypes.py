@@ -65,7 +65,7 @@ class Prototypes(Learner):
       wins: how many images each neuron has won, (F,) float32; the first image of a class counts for all of its neurons.
       length: R, the mean length of images, in windows.
 
-    Example:
+    Examples:
       >>> from snnjax.learners import Prototypes
       >>> from snnjax.networks import NETWORKS, with_prototypes
       >>> network = with_prototypes(NETWORKS["goupy2024_ncg"](), per_class=3)

@@ -53,7 +53,7 @@ class RSTDP(Learner):
       by_epoch: whether rates are adapted after each epoch, by all its decisions, as in the paper, instead of after each
         interval.
 
-    Example:
+    Examples:
       >>> from snnjax import RSTDP, Conv, Network, stage
       >>> readout = Conv(100, kernel=28, learners=RSTDP(dropout=0.4))
       >>> network = Network("rewarded", (6, 28, 28), 10, stages=(stage(readout),))

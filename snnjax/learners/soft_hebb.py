@@ -50,7 +50,7 @@ class SoftHebb(Learner):
       images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
         all classes (`shuffle`); None: all images.
 
-    Example:
+    Examples:
       >>> from snnjax.layers import Conv, Ramp, Standardise
       >>> from snnjax.learners import SoftHebb
       >>> from snnjax.networks import Network, stage

@@ -36,7 +36,7 @@ class STDP(Learner):
       pointwise: whether pointwise inhibition is applied to the input while the layer learns, as in Kheradpisheh et al.
         2018: only the earliest spike at each position is passed on; among equally early spikes, that of the lowest map.
 
-    Example:
+    Examples:
       >>> from snnjax import STDP, WTA, Conv, Network, stage
       >>> learner = STDP(ltp=0.004, ltd=-0.003, doubling=200)
       >>> features = Conv(32, kernel=5, padding=2, threshold=15, competition=WTA(5, radius=3), learners=learner)

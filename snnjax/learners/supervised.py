@@ -74,7 +74,7 @@ class SupervisedSTDP(Learner):
       annealing: the factor by which a+ and a- are multiplied after each epoch.
       bounds: lower and upper bound of a weight.
 
-    Example:
+    Examples:
       >>> from snnjax import Conv, Network, SupervisedSTDP, stage
       >>> from snnjax.networks import Earliest
       >>> groups = Conv(50, kernel=28, threshold=100.0, learners=SupervisedSTDP(gap=0.03))

@@ -54,7 +54,7 @@ class TargetTime(Learner):
       bounds: lower and upper bound of a weight.
       patches: the number of random patches that are learned each time an image is shown.
 
-    Example:
+    Examples:
       >>> from snnjax import Conv, TargetTime
       >>> learner = TargetTime(target_time=0.75, patches=20)
       >>> features = Conv(128, kernel=5, threshold=5.0, weight_mean=0.5, weight_std=0.01, learners=learner)

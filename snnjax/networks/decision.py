@@ -99,7 +99,7 @@ class Majority:
     If at least two layers agree, the class with the most votes wins, in a tie the lowest class. Otherwise the vote of
     the middle layer decides: that with index L // 2 of L layers, from 0.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.networks import Majority
       >>> scores = jnp.array([[3.0, 1.0, 0.0], [0.0, 2.0, 5.0], [0.0, 1.0, 4.0]])  # of three layers, for three classes
@@ -141,7 +141,7 @@ class Earliest:
       fallback: whether the largest potential at the last step decides if no neuron fires; otherwise there is no
         decision.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.kernels import Spikes
       >>> from snnjax.networks import Earliest
@@ -215,7 +215,7 @@ class LinearSVM:
       coefficients: (classes, F, H, W) float32; 0 before the fit.
       intercepts: (classes,) float32; 0 before the fit.
 
-    Example:
+    Examples:
       >>> from snnjax import STDP, Conv, Network, stage
       >>> from snnjax.networks import LinearSVM
       >>> features = stage(Conv(32, kernel=5, threshold=10, learners=STDP()))

@@ -43,7 +43,7 @@ def drawn_back(network: SpikingNetwork) -> dict[str, Drawn]:
     If the encoder has no method `bank` that returns a filter for each of its maps, each map is drawn as the pixel at
     the same position. Filters with colours, (F, n, n, 3), give colour images.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.networks import drawn_back
       >>> drawn = drawn_back(snnjax.load("pretrained:goupy2024_ncg_mnist"))

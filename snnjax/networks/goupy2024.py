@@ -65,7 +65,7 @@ NCG_COLOUR = SupervisedSTDP(0.1, -0.1, gap=0.005, threshold_rate=5.0, threshold_
 def goupy2024_sstdp(images: ImageSpec = MNIST) -> Network:
     """One neuron per class: that of the label should fire early, all other neurons late (SSTDP).
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, goupy2024_sstdp
       >>> goupy2024_sstdp(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((2, 28, 28), (128, 6, 6), (10, 1, 1))
@@ -76,7 +76,7 @@ def goupy2024_sstdp(images: ImageSpec = MNIST) -> Network:
 def goupy2024_s2stdp(images: ImageSpec = MNIST) -> Network:
     """One neuron a class, each brought to its desired time (S2-STDP).
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, goupy2024_s2stdp
       >>> goupy2024_s2stdp(ImageSpec((32, 32, 3), classes=10)).shapes  # of the encoded image, then of each stage
       ((6, 32, 32), (256, 7, 7), (10, 1, 1))
@@ -87,7 +87,7 @@ def goupy2024_s2stdp(images: ImageSpec = MNIST) -> Network:
 def goupy2024_pcn(images: ImageSpec = MNIST) -> Network:
     """A pair of competing neurons per class, one for images of the class and one for all other images (PCN).
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, goupy2024_pcn
       >>> goupy2024_pcn(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((2, 28, 28), (128, 6, 6), (20, 1, 1))
@@ -98,7 +98,7 @@ def goupy2024_pcn(images: ImageSpec = MNIST) -> Network:
 def goupy2024_ncg(images: ImageSpec = MNIST) -> Network:
     """Five competing neurons per class, four of which share its images by thresholds that adapt (NCG).
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, goupy2024_ncg
       >>> goupy2024_ncg(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((2, 28, 28), (128, 6, 6), (50, 1, 1))
@@ -118,7 +118,7 @@ def goupy2024_ncg(images: ImageSpec = MNIST) -> Network:
 def ncg_scales(images: ImageSpec = CIFAR10) -> Network:
     """As goupy2024_ncg, with features of 5x5 and 7x7 and ten neurons per class.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, ncg_scales
       >>> ncg_scales(ImageSpec((32, 32, 3), classes=10)).shapes  # of the encoded image, then of each stage
       ((6, 32, 32), (256, 7, 7), (256, 6, 6), (100, 1, 1))

@@ -27,7 +27,7 @@ class Activations(NamedTuple):
         stage.
       inputs: (C, H, W) latencies, the joined inputs of stages, keyed by the number of the stage, from 0.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.networks import Activations
       >>> model = snnjax.load("pretrained:goupy2024_ncg_mnist").model

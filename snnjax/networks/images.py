@@ -26,7 +26,7 @@ class ImageSpec:
       unlabelled: the number of additional training images without labels.
       held_out: how many of the labelled images are held out for validation.
 
-    Example:
+    Examples:
       >>> from snnjax.data import digits
       >>> from snnjax.networks import ImageSpec, mozafari2018
       >>> images = ImageSpec.of(digits())  # or ImageSpec((28, 28), classes=10, count=1437)

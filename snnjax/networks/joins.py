@@ -24,7 +24,7 @@ class Join(Protocol):
 class Concatenate:
     """Concatenates the maps of all inputs along the channels, in order; their rows and columns must be equal.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.networks import Concatenate
       >>> Concatenate()(jnp.zeros((4, 7, 7), jnp.uint8), jnp.zeros((8, 7, 7), jnp.uint8), time_steps=15).shape
@@ -43,7 +43,7 @@ class Concatenate:
 class EarliestSpike:
     """Each neuron fires with the first of its inputs, one from each map (the logical or of their spike waves).
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.networks import EarliestSpike
       >>> one, other = jnp.array([[[[3, 15]]], [[[5, 9]]]], jnp.uint8)  # two maps of two neurons; 15: silent
@@ -60,7 +60,7 @@ class EarliestSpike:
 class LatestSpike:
     """Each neuron fires with the last of its inputs, one from each map, if all fire (the logical and of the waves).
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.networks import LatestSpike
       >>> one, other = jnp.array([[[[3, 15]]], [[[5, 9]]]], jnp.uint8)  # two maps of two neurons; 15: silent
@@ -77,7 +77,7 @@ class LatestSpike:
 class Flatten:
     """All neurons of all inputs become channels of one position, so that a kernel of 1 reads whole maps.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> from snnjax.networks import Flatten
       >>> Flatten()(jnp.zeros((4, 7, 7), jnp.uint8), jnp.zeros((8, 3, 3), jnp.uint8), time_steps=15).shape

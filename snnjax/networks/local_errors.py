@@ -72,7 +72,7 @@ def local_wide(
 ) -> Network:
     """The layers of goupy2024_softhebb, each of which learns from labels.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import local_wide
       >>> local_wide().shapes  # of the encoded image and of each stage
       ((3, 32, 32), (96, 16, 16), (384, 8, 8), (1536, 4, 4), (100, 1, 1))
@@ -91,7 +91,7 @@ def local_wide(
 def local_narrow(images: ImageSpec = CIFAR10) -> Network:
     """As local_wide with 48, 96 and 384 features: a tenth of the work.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, local_narrow
       >>> local_narrow(ImageSpec((28, 28), classes=10)).shapes[-2:]  # of the last layer of features, and the readout
       ((384, 3, 3), (100, 1, 1))

@@ -33,7 +33,7 @@ class Model:
       network: its description.
       layers: by name.
 
-    Example:
+    Examples:
       >>> import jax
       >>> import snnjax
       >>> model = snnjax.load("pretrained:goupy2024_ncg_mnist").model

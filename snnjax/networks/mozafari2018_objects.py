@@ -46,7 +46,7 @@ def mozafari2018_objects(images: ImageSpec = PICTURES, *, kernel: float = 0.9, t
     the dropout is that for Caltech. Raises InputError unless `kernel` is above 0 and at most 1, and `threshold` is
     above 0 and finite.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, mozafari2018_objects
       >>> mozafari2018_objects(ImageSpec((128, 192), classes=3)).shapes  # of the encoded image, then of the stage
       ((4, 32, 48), (30, 4, 20))

@@ -44,7 +44,7 @@ class Network:
       shuffle: whether images are shown in a new order in each epoch by default; see `Settings`.
       patience: the default patience in `Settings`; None: that of the command line.
 
-    Example:
+    Examples:
       >>> from snnjax import RSTDP, STDP, WTA, Conv, Network, stage
       >>> features = Conv(16, kernel=5, padding=2, threshold=15, competition=WTA(3, radius=3), learners=STDP())
       >>> decision = Conv(50, kernel=5, padding=1, learners=RSTDP())

@@ -32,7 +32,7 @@ _BYTES = 24
 def ncg_prototypes(images: ImageSpec = MNIST) -> Network:
     """The features of goupy2024_ncg with a readout of five prototypes per class.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, ncg_prototypes
       >>> ncg_prototypes(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((2, 28, 28), (128, 6, 6), (50, 1, 1))
@@ -46,7 +46,7 @@ def with_prototypes(network: Network, *, per_class: int = PER_CLASS) -> Network:
     If a single stage is read, the readout reads the earliest spike of each block of 2x2 positions. To reuse the layers
     of a trained network, pass it to the `Trainer` as `start`.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, deep2024, with_prototypes
       >>> with_prototypes(deep2024(ImageSpec((28, 28), classes=10)), per_class=3).shapes  # the last layer is new
       ((6, 28, 28), (30, 14, 14), (150, 7, 7), (250, 2, 2), (30, 1, 1))
@@ -90,7 +90,7 @@ def prototypes_on(trained: SpikingNetwork, classes: int | None = None, *, per_cl
     The readout has the classes of the trained network or, with `classes`, as many other classes. It is silent until it
     learns, for example in a `Stream`. Raises InputError if its weights would not fit into memory.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.networks import prototypes_on
       >>> network = prototypes_on(snnjax.load("pretrained:goupy2024_ncg_mnist"), classes=3)

@@ -65,7 +65,7 @@ def _deep(name: str, images: ImageSpec, *third: Conv, second: Conv = SECOND, **s
 def mozafari2018(images: ImageSpec = MNIST) -> Network:
     """Two STDP layers and one deciding layer.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, mozafari2018
       >>> mozafari2018(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((6, 28, 28), (30, 14, 14), (250, 4, 4), (200, 4, 4))
@@ -76,7 +76,7 @@ def mozafari2018(images: ImageSpec = MNIST) -> Network:
 def majority2024(images: ImageSpec = MNIST) -> Network:
     """As mozafari2018, with three deciding layers, each rewarded by its own vote: see `Majority`.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, majority2024
       >>> network = majority2024(ImageSpec((28, 28), classes=10))
       >>> {name: network.weight_shapes[name] for name in network.deciding}
@@ -88,7 +88,7 @@ def majority2024(images: ImageSpec = MNIST) -> Network:
 def deep2024(images: ImageSpec = MNIST) -> Network:
     """Three STDP layers and one deciding layer.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, deep2024
       >>> deep2024(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((6, 28, 28), (30, 14, 14), (150, 7, 7), (250, 2, 2), (200, 2, 2))
@@ -99,7 +99,7 @@ def deep2024(images: ImageSpec = MNIST) -> Network:
 def deepr2024(images: ImageSpec = MNIST) -> Network:
     """As deep2024; layers 3 and 4 learn by reward from every image, layer 3 with its own winners.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, deepr2024
       >>> deepr2024(ImageSpec((28, 28), classes=10)).component_names()["layer3.learners"]
       'STDP, RSTDP'
@@ -110,7 +110,7 @@ def deepr2024(images: ImageSpec = MNIST) -> Network:
 def deepr2024_2(images: ImageSpec = MNIST) -> Network:
     """As deepr2024; layer 3 learns by reward in every other interval of the first epoch, layer 4 in the rest.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, deepr2024_2
       >>> deepr2024_2(ImageSpec((28, 28), classes=10)).reward_by_turns
       True
@@ -121,7 +121,7 @@ def deepr2024_2(images: ImageSpec = MNIST) -> Network:
 def inception2024(images: ImageSpec = MNIST) -> Network:
     """As deep2024, with three kernel sizes side by side in the third stage.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, inception2024
       >>> network = inception2024(ImageSpec((28, 28), classes=10))
       >>> {name: network.weight_shapes[name] for name in network.names[2]}
@@ -135,7 +135,7 @@ def inception2024(images: ImageSpec = MNIST) -> Network:
 def deeper2024(images: ImageSpec = MNIST) -> Network:
     """Four STDP layers, all of kernels 3x3, and one deciding layer of half as many features.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, deeper2024
       >>> deeper2024(ImageSpec((28, 28), classes=10)).shapes  # of the encoded image, then of each stage
       ((6, 28, 28), (30, 15, 15), (150, 7, 7), (250, 2, 2), (200, 1, 1), (100, 3, 3))
@@ -175,7 +175,7 @@ def resnet2024(images: ImageSpec = MNIST, *, merge: str = "logical_and") -> Netw
     The connection is a fixed layer. Its weights are positive and its threshold is 0: it passes on the first spike at
     each position, whatever the weights are.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, resnet2024
       >>> network = resnet2024(ImageSpec((28, 28), classes=10), merge="add")
       >>> network.input_shapes[4]  # the two paths side by side
@@ -198,7 +198,7 @@ def resnet2024(images: ImageSpec = MNIST, *, merge: str = "logical_and") -> Netw
 def kheradpisheh2018(images: ImageSpec = MNIST) -> Network:
     """Two STDP layers under a linear support vector machine, with the encoder `DOG` unless one is given.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, kheradpisheh2018
       >>> network = kheradpisheh2018(ImageSpec((28, 28), classes=10))
       >>> network.shapes[-1]  # of what the support vector machine reads

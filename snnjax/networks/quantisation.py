@@ -150,7 +150,7 @@ def quantise(network: SpikingNetwork, bits: int) -> SpikingNetwork:
     Weights are multiples of 2^-bits or, in a layer with a ramp, multiples of the unit of their feature, so that all
     sums are exact.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import snnjax
       >>> from snnjax.networks import quantise

@@ -56,7 +56,7 @@ def goupy2024_softhebb(images: ImageSpec = CIFAR10, *, features: Sequence[int] =
 
     The readout has ten competing neurons per class, or five if fewer than 5,000 images have labels.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, goupy2024_softhebb
       >>> images = ImageSpec((32, 32, 3), classes=10)
       >>> goupy2024_softhebb(images, features=(24, 48, 96)).shapes  # of the encoded image, then of each stage
@@ -116,7 +116,7 @@ def goupy2024_softhebb(images: ImageSpec = CIFAR10, *, features: Sequence[int] =
 def softhebb_narrow(images: ImageSpec = CIFAR10) -> Network:
     """As goupy2024_softhebb with 48, 96 and 384 features: a tenth of the work.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import ImageSpec, softhebb_narrow
       >>> softhebb_narrow(ImageSpec((32, 32, 3), classes=10)).shapes  # of the encoded image, then of each stage
       ((3, 32, 32), (48, 16, 16), (96, 8, 8), (384, 4, 4), (100, 1, 1))

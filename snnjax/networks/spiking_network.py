@@ -23,7 +23,7 @@ from snnjax.networks.network import Network
 class PlasticWeight(nnx.Variable):
     """Weights that learn by plasticity, not by gradient.
 
-    Example:
+    Examples:
       >>> from flax import nnx
       >>> import snnjax
       >>> from snnjax.networks import PlasticWeight
@@ -43,7 +43,7 @@ class SpikingNetwork(nnx.Module):
     Attributes:
       class_names: the name of each class.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")  # or SpikingNetwork(description), untrained
       >>> images = snnjax.data.digits().test_images[:5]

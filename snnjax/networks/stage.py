@@ -25,7 +25,7 @@ class Input:
       stage: its name: "stage1", "stage2", ..., or "encoder".
       pool: an additional pooling that applies only to this input, after the pooling of the stage itself; or None.
 
-    Example:
+    Examples:
       >>> from snnjax import RSTDP, STDP, Conv, Network, Pool, stage
       >>> from snnjax.networks import Input
       >>> features = stage(Conv(8, kernel=5, padding=2, threshold=10, learners=STDP()), pool=4)
@@ -60,7 +60,7 @@ class Stage:
         feature. This applies whenever the stage is read: in tests, and while later stages learn. While the stage itself
         learns, its `competition` determines which neurons learn.
 
-    Example:
+    Examples:
       >>> import dataclasses
       >>> from snnjax.networks import mozafari2018
       >>> network = mozafari2018()
@@ -116,7 +116,7 @@ def stage(
     stage. `join` combines several inputs into one. With `pointwise`, only one spike passes at each position, as
     described in `Stage`. Raises InputError if a part has a wrong type or no effect.
 
-    Example:
+    Examples:
       >>> from snnjax import STDP, Conv, Network, stage
       >>> small = Conv(8, kernel=3, padding=1, threshold=5, learners=STDP())
       >>> large = Conv(8, kernel=5, padding=2, threshold=15, learners=STDP())

@@ -36,7 +36,7 @@ class RunFolder(CheckpointFolder):
       results: the contents of results.json; {} until the run is finished.
       notes: messages about the start.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax import RSTDP, Conv, Network, Trainer, stage
       >>> from snnjax.app import draw_run

@@ -54,7 +54,7 @@ class Stream:
     Attributes:
       start: the network before the first image.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> data = snnjax.data.digits()
       >>> stream = snnjax.Stream(snnjax.load("pretrained:goupy2024_ncg_mnist"))

@@ -41,7 +41,7 @@ class StreamFolder(CheckpointFolder):
       course: the progress of the stream; assign to it before `save`.
       notes: messages about the start.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.runs import StreamFolder
       >>> data = snnjax.data.digits()

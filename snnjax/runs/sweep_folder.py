@@ -37,7 +37,7 @@ class SweepFolder(CheckpointFolder):
     the same settings but other variants uses the same folder, only the new variants are trained, and their results are
     added. If there are validation images, only the best combination is tested at the end.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax import RSTDP, Conv, Network, Settings, Sweep, stage
       >>> from snnjax.app import draw_sweep

@@ -36,7 +36,7 @@ class Trained:
       class_names: the name of each class; "0", "1", ... if none were given.
       initial: the original values of the numbers of the description that training has changed, by path.
 
-    Example:
+    Examples:
       >>> from snnjax.runs import Trained
       >>> trained = Trained.read("pretrained:goupy2024_ncg_mnist")  # or the folder of a run
       >>> trained.image_shape, trained.weights["layer1"].shape
@@ -194,7 +194,7 @@ def load(run: Path | str) -> SpikingNetwork:
     Raises FileNotFoundError if there is no such run, or if it is not finished. Raises InputError if the file is
     damaged, if it contains no network, or if it needs a component that this program has not imported.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import snnjax
       >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")

@@ -232,7 +232,7 @@ def cost(network: SpikingNetwork, images: ArrayLike, labels: ArrayLike | None = 
     `Settings`. Operations are counted as NeuroBench does; those of the encoder are not counted. Raises InputError if
     images or labels do not fit, or if the network is not fitted, and InputTypeError if images have another dtype.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> data = snnjax.data.digits()
       >>> network = snnjax.load("pretrained:goupy2024_ncg_mnist")

@@ -191,7 +191,7 @@ def varied(network: Network, variant: Variant) -> Network:
 
     Raises InputError if the variant names a value that cannot vary, or gives an invalid value.
 
-    Example:
+    Examples:
       >>> from snnjax.networks import mozafari2018
       >>> from snnjax.training import varied
       >>> network = varied(mozafari2018(), {"layer1.threshold": 10.0, "layer2.winners": 4})

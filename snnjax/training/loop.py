@@ -50,7 +50,7 @@ class Trainer:
       warm_start: the layers of a trained network that the run starts with; None if it starts with initial weights.
       cache: keeps the inputs of each stage.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax import RSTDP, Conv, Network, Trainer, stage
       >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),), epochs=3)

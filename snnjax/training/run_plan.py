@@ -31,7 +31,7 @@ class RunPlan:
       add_classes: with `start`, whether its classes are kept and new ones are added, as for `Trainer`.
       source: JSON data with which other programs can find the network and the images again.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.training import RunPlan, Settings
       >>> data = snnjax.data.digits()

@@ -42,7 +42,8 @@ class StageCache:
 
         These are the latencies that the phase's first stage reads, joined, or `Activations` if later stages read
         earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise. For images
-        to learn from, with `mirror` or `shift`, there are 2N or 4N: the images, their mirror images, and both shifted.
+        to learn from, there are `Settings.views` times N: the images, their mirror images if `mirror`, then all of
+        these shifted if `shift`.
         """
         first = phase.first
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
@@ -132,24 +133,26 @@ class StageCache:
         self.job.finish(timer, states)
 
     def _images_of(self, part: str) -> np.ndarray:
-        """The images of a part, followed by all their variants if these are learned from too."""
+        """The images of a part, followed by their other views if these are learned from too."""
         images = self.job.images[part]
         settings = self.job.settings
-        if settings.variants == 1 or part == self.job.data.tested:
+        if settings.views == 1 or part == self.job.data.tested:
             return images
         count = len(images)
-        variants = files.empty((settings.variants * count, *images.shape[1:]), images.dtype)
-        variants[:count] = images
+        views = files.empty((settings.views * count, *images.shape[1:]), images.dtype)
+        views[:count] = images
         if settings.mirror:
             # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red
             # and blue.
-            variants[count : 2 * count] = images[:, :, ::-1]
+            views[count : 2 * count] = images[:, :, ::-1]
         if settings.shift:
-            half = len(variants) // 2
-            random = np.random.default_rng(0)  # not of a seed, since networks of several seeds share the images
-            for index, image in enumerate(variants[:half]):
-                variants[half + index] = shifted(image, settings.shift, random)
-        return variants
+            half = len(views) // 2
+            for start in range(0, half, count):
+                # A fixed seed, because networks with different seeds share these images.
+                random = np.random.default_rng(0)
+                for index in range(start, start + count):
+                    views[half + index] = shifted(views[index], settings.shift, random)
+        return views
 
     def _forward(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int
@@ -203,7 +206,7 @@ class StageCache:
         for index, state in enumerate(states):
             convergences = (diagnosis.get("convergence", {}) for diagnosis in state.diagnoses.values())
             open_ = {layer: convergence for figures in convergences for layer, convergence in figures.items()}
-            count = min(DIAGNOSED_IMAGES, len(self.job.images[self.job.unsupervised]))  # mirror images come after these
+            count = min(DIAGNOSED_IMAGES, len(self.job.images[self.job.unsupervised]))  # other views come after these
             network = state.network(self.job.networks[index])
             fired = values[index][:count] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)

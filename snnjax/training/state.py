@@ -44,11 +44,12 @@ class Settings:
       mirror: whether each image is shown mirrored left-right or not, at random, in each epoch of every phase. The
         outputs of the layers for both are computed once and kept, which doubles the memory for the images and for their
         latencies at each stage.
-      shift: whether each image is shown shifted or not, at random, in each epoch of every phase: by up to this number
-        of rows and of columns, whose places are filled by reflection. 0: no image is shifted. Each image has one
-        shift, and its mirror image another, for all seeds. This doubles the memory again.
+      shift: the largest number of rows and of columns by which images are shifted; 0: no shifts. In each epoch of every
+        phase, each image is shown shifted or not, at random. Vacated pixels are filled by reflection. The shift of an
+        image is drawn once, and is the same for its mirror image and for all seeds. Like `mirror`, this doubles the
+        memory.
 
-    Example:
+    Examples:
       >>> import dataclasses
       >>> import snnjax
       >>> data = snnjax.data.digits()
@@ -80,8 +81,8 @@ class Settings:
             checks.instance(name, getattr(self, name), bool, "True or False")
 
     @property
-    def variants(self) -> int:
-        """The number of variants of each image that are shown: with `mirror` or `shift` two, with both four."""
+    def views(self) -> int:
+        """The number of views of each image: the image itself, mirrored, shifted, or both."""
         return (1 + self.mirror) * (1 + (self.shift > 0))
 
     @classmethod
@@ -114,9 +115,12 @@ class Settings:
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings from a file, with the names of this version.
 
-    Earlier versions wrote `native`, True or False, for the back end, and `batch_size` for `adapt_every`.
+    Earlier versions wrote `native`, True or False, for the back end, and `batch_size` for `adapt_every`. They had no
+    `shift`.
     """
     named = dict(settings)
+    if "mirror" in named:  # settings of a training run, not of a stream
+        named.setdefault("shift", 0)
     if "batch_size" in named:
         named["adapt_every"] = named.pop("batch_size")
     if "native" in named:
@@ -256,7 +260,7 @@ States = list[TrainState]
 class Callback:
     """Receives the events of a training run. The methods of this base class do nothing.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> class Progress(snnjax.training.Callback):
       ...     def tested(self, record):

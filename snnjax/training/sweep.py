@@ -77,7 +77,7 @@ class Sweep:
       labels: the variants as they appear in records, with names for components.
       seeds: of the variants.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax import RSTDP, Conv, Network, Settings, Sweep, stage
       >>> network = Network("templates", (6, 28, 28), 10, (stage(Conv(20, kernel=28, learners=RSTDP())),))

@@ -62,7 +62,7 @@ class IntegerPrototypes(NamedTuple):
       rises: (T + 1,) uint8, by how much an input raises a potential per unit of weight, indexed by the number of time
         steps that remain after its spike.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.export.c import inputs_of, integer_prototypes
       >>> from snnjax.networks import prototypes_on, quantise
@@ -227,7 +227,7 @@ def length_of(image: np.ndarray) -> int:
 def inputs_of(network: SpikingNetwork, images: np.ndarray) -> np.ndarray:
     """The inputs of a readout for images (N, ...): the time steps that remain after each spike, (N, H, W, C) uint8.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.export.c import inputs_of
       >>> from snnjax.networks import prototypes_on, quantise
@@ -246,7 +246,7 @@ def integer_prototypes(network: SpikingNetwork, bits: int = 8, *, classes: int |
     another rule or has corrected errors after its first epoch, if there are more than 255 time steps, and if 64-bit
     integers would overflow.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.export.c import integer_prototypes, program
       >>> from snnjax.networks import prototypes_on

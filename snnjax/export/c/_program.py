@@ -76,7 +76,7 @@ def program(
     whole input. There may be at most 255 time steps, the decision must be `Earliest` or `Majority`, and the encoder
     must be `Pixels`, `OnOff`, or `Encoder` without pooling and inhibition.
 
-    Example:
+    Examples:
       >>> from pathlib import Path
       >>> import snnjax
       >>> from snnjax.export.c import program

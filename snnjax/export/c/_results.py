@@ -38,7 +38,7 @@ def results(network: SpikingNetwork, bits: int, images: ArrayLike) -> Results:
     For a program that learns, use `IntegerPrototypes.rank` instead. Raises InputError for networks that `program` does
     not accept.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> import snnjax
       >>> from snnjax.export.c import results

@@ -96,7 +96,7 @@ def identifier(name: str) -> str:
 
     If the result does not begin with a letter, "network_" is added in front.
 
-    Example:
+    Examples:
       >>> from snnjax.export.c import identifier
       >>> identifier("digits-2024"), identifier("2024 digits")
       ('digits_2024', 'network_2024_digits')

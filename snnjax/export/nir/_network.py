@@ -43,7 +43,7 @@ def to_nir(network: SpikingNetwork, neuron: Neuron = "IF") -> "NIRGraph":
     are silent, and `fractional`, whether spikes have times within a time step. Raises as `exportable` does, InputError
     for an unknown `neuron`, and MissingPackageError if the package nir is not installed.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.export.nir import to_nir
       >>> graph = to_nir(snnjax.load("pretrained:goupy2024_ncg_mnist"))
@@ -73,7 +73,7 @@ def write(network: SpikingNetwork, path: Path | str, neuron: Neuron = "IF") -> s
     graph if its nodes do not form a chain. nir 1.0.4 can also read the file. Raises FileExistsError if the file exists,
     and the same errors as `to_nir`.
 
-    Example:
+    Examples:
       >>> import tempfile
       >>> import snnjax
       >>> from snnjax.export.nir import write
@@ -100,7 +100,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
     determines the decision. If no layer has a ramp, it is the whole network. Raises InputError if its stages cannot be
     expressed, if the network has parts that are not fitted, or if weights are not finite.
 
-    Example:
+    Examples:
       >>> import snnjax
       >>> from snnjax.export.nir import exportable
       >>> network = snnjax.load("pretrained:softhebb_narrow_cifar10")  # three layers with ramps, and a readout
@@ -145,7 +145,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
 def decide(potentials: np.ndarray, metadata: dict[str, Any]) -> np.ndarray:
     """The classes (N,), -1 for none, from potentials (N, T, F, H, W), according to the recipe of a file.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from snnjax.export.nir import decide
       >>> potentials = np.zeros((1, 15, 4, 1, 1))  # of an image: 15 time steps, four neurons
@@ -229,7 +229,7 @@ def _check_decision(network: Network) -> None:
 
 
 def _check_hidden(network: Network, name: str, conv: Conv, weights: np.ndarray) -> None:
-    """Raises InputError if the spikes of a layer that does not decide do not follow from the inputs fired so far."""
+    """Raises InputError unless the inputs fired so far determine which neurons of a layer have fired."""
     if weights.min() < 0:
         why = "NIR has no neurons that fire once, and this one could fall silent again"
         raise InputError(f"`weights` of {name} of {network.name} must be at least 0, got {weights.min():.4g}: {why}")

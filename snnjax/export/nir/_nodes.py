@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Neuron = Literal["IF", "LIF"]
 TAU = 1e-4
-"""The time constant of LIF nodes and the time step of the simulation, in seconds; they forget within a time step."""
+"""The time constant of LIF nodes and the time step of the simulation, in seconds; LIF neurons forget within it."""
 
 
 def common_threshold(sums: np.ndarray, threshold: np.ndarray) -> float:

@@ -65,7 +65,7 @@ def page_of(
     which may join the outputs of several stages by `Concatenate`, under `Earliest` or `Majority`, with the encoder
     `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
 
-    Example:
+    Examples:
       >>> from pathlib import Path
       >>> import snnjax
       >>> from snnjax.export.page import page_of
@@ -102,7 +102,7 @@ def teaching_page(
 
     Raises InputError as `page_of` does, except for the layers that are not on the page, and for fewer than 2 bits.
 
-    Example:
+    Examples:
       >>> from pathlib import Path
       >>> import snnjax
       >>> from snnjax.export.page import teaching_page

@@ -33,7 +33,7 @@ def read(path: Path | str, network: Network) -> dict[str, np.ndarray]:
     another network, or if `state_dict` would refuse its weights; ImportError if the file needs torch, and torch is not
     installed or too old to be safe.
 
-    Example:
+    Examples:
       >>> import tempfile
       >>> import snnjax
       >>> from snnjax.export.pytorch import read, write
@@ -76,7 +76,7 @@ def write(path: Path | str, network: Network, weights: Mapping[str, Any]) -> Non
     aidinattar/snn loads it with `model.load_state_dict(torch.load(path))`, and an .npz file with
     `model.load_state_dict({name: torch.from_numpy(value) for name, value in numpy.load(path).items()})`.
 
-    Example:
+    Examples:
       >>> import tempfile
       >>> import snnjax
       >>> from snnjax.export.pytorch import write
@@ -91,7 +91,7 @@ def write(path: Path | str, network: Network, weights: Mapping[str, Any]) -> Non
         if torch is None:
             np.savez(file, **entries)  # type: ignore[arg-type]
         else:
-            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # the same weights once
+            tensors = {id(value): torch.tensor(value) for value in entries.values()}  # each array is saved once
             torch.save({name: tensors[id(value)] for name, value in entries.items()}, file)
 
 
@@ -102,7 +102,7 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
     the latter. Raises InputError if a layer has a ramp, or if weights have the wrong shape or dtype, are not finite, or
     are negative although the rule does not allow it.
 
-    Example:
+    Examples:
       >>> from snnjax.export.pytorch import state_dict
       >>> from snnjax.networks import mozafari2018
       >>> network = mozafari2018()
@@ -134,7 +134,7 @@ def state_dict(network: Network, weights: Mapping[str, Any]) -> dict[str, np.nda
 def blocks_of(network: Network) -> dict[str, str]:
     """The name of each layer in aidinattar/snn, which counts learning stages; fixed layers are skip connections.
 
-    Example:
+    Examples:
       >>> from snnjax.export.pytorch import blocks_of
       >>> from snnjax.networks import inception2024
       >>> [*blocks_of(inception2024()).items()][2:4]
@@ -174,7 +174,7 @@ def _checked(name: str, value: Any, shape: tuple[int, ...], conv: Conv) -> np.nd
     array = np.asarray(value)
     checks.shape(name, array, shape, "the layer's weights")
     checks.array(name, array, None, "floats")
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite, and are refused
         array = array.astype(np.float32)
     checks.number(name, array, 0 if conv.monotone else -np.inf, arrays=True)
     return array
