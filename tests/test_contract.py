@@ -137,7 +137,7 @@ BROKEN = [  # the clause, methods, and the message
     (
         "shapes",
         after(lambda layer, state, info: (layer, dict(state, fired=state["fired"] * 1.0), info)),
-        r"the state,\['fired'\]` must be int32 of shape \(\), got float32",
+        r"`update\(\.\.\.\)\[1\]\['fired'\]` of .* must be int32 of shape \(\), got float32",
     ),
     (
         "results",

@@ -140,7 +140,7 @@ def of_number(number: float):
         (rule(same, forward=lambda *_: None), "update` of Part of layer1 fails: 'NoneType'", "must return a Response"),
         (rule(same, update=lambda self, layer, state, *_: (layer, state, "")), "update` of Part", "JAX type: return "),
         (rule(with_weights(lambda x: x[:1])), "weights` must have shape (4, C, 5, 5)", "got (1, 6, 5, 5)"),
-        (rule(lambda layer, state: (layer, (state, state))), "update(...)[1] of Part of layer1, the state,`", "got "),
+        (rule(lambda layer, state: (layer, (state, state))), "update(...)[1]` of Part of layer1", "got "),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -311,7 +311,7 @@ def test_custom_rules_are_diagnosed_by_their_winners():
     assert figures["weights_mean"] == pytest.approx(0.7475)
     assert (figures["wins"][3], sum(figures["wins"])) == (90, 450)
     words = "; ".join(describe_winners("layer1", layer, figures))
-    assert "no neuron of layer1 won at 10.0 % of the images" in words
+    assert "10.0 % of the images had no winner in layer1" in words
     assert "5 won more than 5 times as often as the mean (3, 8, 9, 20, 31)" in words
     assert "50 % of the weights of layer1 lie at their bounds" in words
     assert "most features never win" in words

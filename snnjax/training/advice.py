@@ -39,7 +39,7 @@ def describe_winners(name: str, layer: Any, figures: Figures) -> list[str]:
     if "wins" in figures:
         silent = figures["silent_images"]
         words += [
-            f"no neuron of {name} won at {percent(silent)} of the images",
+            f"{percent(silent)} of the images had no winner in {name}",
             _never_won(figures, f"features of {name}"),
             _won_often(figures),
         ]
@@ -60,7 +60,7 @@ def _of_stdp(name: str, layer: Any, learner: STDP, figures: Figures) -> list[str
     wins = np.asarray(figures["wins"])
     silent = figures["silent"]
     words = [
-        f"no neuron fired at {percent(silent)} of the images",
+        f"{percent(silent)} of the images were silent",
         _never_won(figures, "features"),
         _won_often(figures),
         _convergence(figures),
@@ -80,7 +80,7 @@ def _of_target_time(name: str, layer: Any, learner: TargetTime, figures: Figures
     target = figures["target_time"]
     drift = figures["threshold_drift"]
     span = f"{threshold.min():.2f}..{threshold.max():.2f}, mean {threshold.mean():.2f}"
-    silent = f"no neuron fired at {percent(figures['silent'])} of the patches"
+    silent = f"{percent(figures['silent'])} of the patches were silent"
     if not sum(figures["wins"]):
         falling = "thresholds fall as long as inputs fire, so train for more epochs, or start from a lower threshold"
         return [silent, f"thresholds of {name} lie in {span}", f"nothing is learned yet: {falling}"]
@@ -143,7 +143,7 @@ def _of_reward(name: str, layer: Any, learner: RSTDP, figures: Figures) -> list[
         return words
     silent = figures["silent_neurons"]
     early = figures["at_first_step"]
-    words.append(f"no neuron of {name} fired at {percent(silent)} of the images")
+    words.append(f"{percent(silent)} of the images were silent in {name}")
     if silent < 1:
         step = figures["spike_time"] * layer.time_steps
         words.append(f"the first one fired at step {step:.1f} of {layer.time_steps} on average, counted from 0")

@@ -125,12 +125,13 @@ def check_learner(learner: Learner, layer: Layer, latency: jax.ShapeDtypeStruct,
     if not isinstance(returned, tuple) or len(returned) != 3:
         got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else shown(returned)
         raise InputTypeError(f"`update` of {kind} must return (layer, state, info), got {got}")
-    _expect(f"update(...)[0] of {kind}, the layer,", returned[0], layer)
-    _expect(f"update(...)[1] of {kind}, the state,", returned[1], state)
-    _expect(f"end_epoch(state) of {kind}", _traced(learner, "end_epoch", kind, state), state)
+    _expect("update(...)[0]", returned[0], layer, f" of {kind}")
+    _expect("update(...)[1]", returned[1], state, f" of {kind}")
+    _expect("end_epoch(state)", _traced(learner, "end_epoch", kind, state), state, f" of {kind}")
     if learner.supervised:
         counts = DecisionCounts(*[_INTEGER] * 5)
-        _expect(f"end_interval(state, counts) of {kind}", _traced(learner, "end_interval", kind, state, counts), state)
+        ended = _traced(learner, "end_interval", kind, state, counts)
+        _expect("end_interval(state, counts)", ended, state, f" of {kind}")
 
 
 HINTS = {
@@ -168,15 +169,15 @@ def _traced(learner: Any, method: str, kind: str, *arguments: Any) -> Any:
         raise InputTypeError(f"`{method}` of {kind} fails: {first}: {hints[0]}") from error
 
 
-def _expect(subject: str, returned: Any, expected: Any) -> None:
+def _expect(subject: str, returned: Any, expected: Any, owner: str = "") -> None:
     """Raises InputError unless a returned tree has the expected structure, shapes and dtypes."""
     structure: Any = jax.tree.structure(returned)
     if structure != jax.tree.structure(expected):
-        raise InputError(f"`{subject}` must be {_kinds(expected)}, got {_kinds(returned)}")
+        raise InputError(f"`{subject}`{owner} must be {_kinds(expected)}, got {_kinds(returned)}")
     for (path, one), other in zip(jax.tree.leaves_with_path(returned), jax.tree.leaves(expected), strict=True):
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             write = f": write .astype(jnp.{other.dtype})" if one.shape == other.shape else ""
-            raise InputError(f"`{subject}{path_text(path)}` must be {_kind(other)}, got {_kind(one)}{write}")
+            raise InputError(f"`{subject}{path_text(path)}`{owner} must be {_kind(other)}, got {_kind(one)}{write}")
 
 
 def path_text(path: Any) -> str:
