@@ -357,21 +357,21 @@ def test_the_program_of_the_page_learns_saves_and_loads(tmp_path, capsys, monkey
 
 
 FLASH_TEST = """
-static uint8_t flash[SAVED_BYTES + WORD];
+static uint8_t flash[SAVED_BYTES + UNIT];
 static uint8_t image[IMAGE_BYTES];
 
 int flash_erase(uint8_t *start, size_t count)
 {
-    memset(start, 255, (count + WORD - 1) / WORD * WORD);
+    memset(start, 255, (count + UNIT - 1) / UNIT * UNIT);
     return 0;
 }
 
-int flash_write(uint8_t *address, const uint8_t bytes[WORD])
+int flash_write(uint8_t *address, const uint8_t bytes[UNIT])
 {
-    for (int i = 0; i < WORD; i++)
+    for (int i = 0; i < UNIT; i++)
         if (address[i] != 255)
             return 1; /* not erased */
-    memcpy(address, bytes, WORD);
+    memcpy(address, bytes, UNIT);
     return 0;
 }
 

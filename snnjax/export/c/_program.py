@@ -148,7 +148,7 @@ def _values(
         more = [f"class {number}" for number in range(len(class_names), learning.classes)]
         class_names = (class_names + more)[: learning.classes]
         starts = known_at_start(learning)
-    image = dict(zip(("rows", "columns", "colour planes, side by side"), image_shape, strict=False))
+    image = dict(zip(("rows", "columns", "colours (red, green, blue)"), image_shape, strict=False))
     return dict(
         name=name,
         upper=name.upper(),
