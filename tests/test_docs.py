@@ -165,7 +165,7 @@ def assert_signatures(shown: str) -> None:
     assert {snnjax.Conv, snnjax.STDP, snnjax.SupervisedSTDP, snnjax.Settings} <= {*kinds}
     for kind in kinds:
         parameters = inspect.signature(kind).parameters
-        first = next(iter(parameters), ")")
+        first = next((f"{name}:" for name in parameters), ")")
         signature = shown[shown.index(f"{kind.__name__}({first}") :][:2000]
         for name, parameter in parameters.items():
             equals = "" if parameter.default is inspect.Parameter.empty else " = "
