@@ -193,7 +193,7 @@ def _memory() -> int:
 
 MEMORY = _memory()
 """The number of bytes of memory available to this program."""
-LARGE = MEMORY // 4
+LARGE = MEMORY // 8  # the outputs of three stages and the inputs of the next one may be kept at the same time
 """Arrays with more bytes than this are kept in a file rather than in memory."""
 # On a CPU, JAX uses a NumPy array in place if its address is a multiple of 64 bytes, and copies it otherwise.
 _ALIGNED = 64
