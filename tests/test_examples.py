@@ -6,6 +6,7 @@ import re
 import runpy
 import shutil
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -120,7 +121,7 @@ def test_data_that_are_missing_are_described(missing, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("flat", dict(make_model=LinearSVC)),
+        ("flat", dict(make_model=partial(LinearSVC, C=0.03))),
         ("flat", dict(make_model=SVC)),
         ("convolutional", dict(steps=100)),
         ("spiking", dict(network="softhebb_narrow")),
