@@ -82,7 +82,6 @@ LEARNERS = {
     "SupervisedSTDP": (SupervisedSTDP(), dict(deciding=True, decision=Earliest(fallback=True))),
     "SoftHebb": (SoftHebb(minibatch_size=3), dict()),
     "LocalError": (LocalError(parts=2, minibatch_size=3), dict()),
-    "LocalError, averaged": (LocalError(parts=2, minibatch_size=3, averaging=0.25), dict()),
     "LocalError, random feedback": (LocalError(feedback="random", dropout=0.0, minibatch_size=3), dict()),
     "Prototypes": (Prototypes(), dict(deciding=True)),
 }

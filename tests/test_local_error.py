@@ -168,38 +168,15 @@ def test_dropout_hides_a_share_of_the_heads_inputs():
         return after.conv.learners.head - rule.head, state
 
     blind = dataclasses.replace(rule, head=np.zeros_like(rule.head))  # scores of 0, whose error is the same each time
-    parameters = dict(state["parameters"], head=blind.head)
-    whole, _ = moved(dataclasses.replace(blind, dropout=0.0), dict(state, parameters=parameters))
+    whole, _ = moved(dataclasses.replace(blind, dropout=0.0), state)
     found = []
     for _ in range(400):
-        change, state = moved(blind, dict(state, parameters=parameters))
+        change, state = moved(blind, state)
         found.append(np.asarray(change))
     seen = np.abs(whole) > 1e-6
     assert np.mean(np.stack(found)[:, seen] == 0) == pytest.approx(0.5, abs=0.05)
     np.testing.assert_allclose(np.mean(found, 0), whole, rtol=0, atol=0.2 * np.abs(whole).max())
     assert not np.array_equal(found[0], found[1])
-
-
-def test_the_layer_has_the_moving_average_of_the_weights():
-    """The averaged weights are those that the rule learns without averaging."""
-    layer, rule, state, latency, signal = case(RULE)
-    latest = layer
-    averaged = dataclasses.replace(
-        layer, conv=dataclasses.replace(layer.conv, learners=dataclasses.replace(rule, averaging=0.25))
-    )
-    state_of_average = state
-    weights, head = layer.weights, rule.head
-    update = jax.jit(lambda rule, *given: rule.update(*given))
-    for _ in range(5):
-        latest, state, _ = update(latest.conv.learners, latest, state, latency, None, signal)
-        averaged, state_of_average, _ = update(
-            averaged.conv.learners, averaged, state_of_average, latency, None, signal
-        )
-        weights = 0.75 * weights + 0.25 * latest.weights
-        head = 0.75 * head + 0.25 * latest.conv.learners.head
-    np.testing.assert_allclose(averaged.weights, weights, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(averaged.conv.learners.head, head, rtol=0, atol=1e-6)
-    assert np.abs(averaged.weights - latest.weights).max() > 1e-3
 
 
 @pytest.mark.parametrize("threshold", [None, 1.5])

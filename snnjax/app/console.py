@@ -56,12 +56,10 @@ def notes(images: Dataset) -> list[str]:
 
 
 def order(settings: Mapping[str, Any]) -> str:
-    """A text that says whether images are shuffled, mirrored or shifted; "" if they are not."""
+    """A text that says whether images are shuffled or mirrored; "" if they are neither."""
     shuffled = "images are shown in a new order each epoch" * settings.get("shuffle", False)
     mirrored = "each image is mirrored left-right or not, at random" * settings.get("mirror", False)
-    pixels = settings.get("shift", 0)
-    shifted = f"each image is shifted by at most {pixels} px or not, at random" * bool(pixels)
-    return ", ".join(filter(None, (shuffled, mirrored, shifted)))
+    return ", ".join(filter(None, (shuffled, mirrored)))
 
 
 def back_end(settings: Mapping[str, Any]) -> str:

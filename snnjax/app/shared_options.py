@@ -155,9 +155,6 @@ class Epochs:
     """show the images in a new order each epoch"""
     mirror: bool = False
     """show each image mirrored left-right or not, at random, in each epoch; takes twice the memory"""
-    shift: Annotated[int, option("PIXELS")] = 0
-    """show each image shifted by up to this number of rows and columns or not, at random, in each epoch; takes twice
-    the memory"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +164,7 @@ class Training(Epochs):
     patience: Annotated[int | None, option("N", "the network's own, or 5; 0 on few images")] = None
     """stop when the best epoch (in a tie, the latest) is older than N epochs; 0: never"""
     seed: Annotated[int, option("N")] = 0
-    """seed for the initial weights, --shuffle, --mirror, --shift, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
+    """seed for the initial weights, --shuffle, --mirror, --draw, --ratio and --augment, from 0 to 2^64 - 1"""
     update_batch: Annotated[int, option("N")] = 1
     """number of images whose winners are found with the same weights, before any update"""
 

@@ -337,18 +337,6 @@ def enlarged(images: np.ndarray) -> np.ndarray:
     return np.pad(large, [(0, 0), *margins, *((0, 0) for _ in channels)])
 
 
-def shifted(image: np.ndarray, max_shift: int, rng: np.random.Generator) -> np.ndarray:
-    """An image, (H, W, ...), shifted at random by 0 to `max_shift` rows and columns.
-
-    Vacated pixels are filled by reflection.
-    """
-    height, width = image.shape[:2]
-    margins = [(max_shift, max_shift)] * 2 + [(0, 0)] * (image.ndim - 2)
-    wider = np.pad(image, margins, mode="reflect")
-    row, column = rng.integers(2 * max_shift + 1, size=2)
-    return wider[row : row + height, column : column + width]
-
-
 def rotated_and_mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A copy of an image that is rotated and flipped at random, as described in `Dataset.augment`."""
     from scipy.ndimage import rotate

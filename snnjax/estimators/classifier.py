@@ -70,7 +70,7 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
       largest: the value of a white pixel; 0 is black. None: 1 if the training images lie in 0..1, and 255 if their
         largest pixel lies in 128..255. Otherwise it is their largest pixel, with a warning.
       hyperparameters: numbers of the network by path, see `Network.hyperparameters`.
-      mirror, shift: see `Settings`; the pixels of `shift` are those of enlarged images, if they are.
+      mirror: see `Settings`.
       update_batch: see `Settings`.
       random_state: the seed for the weights and the order of the images; None or a RandomState: a seed is drawn.
       verbose: whether a line is printed for each phase and for each epoch that learns from labels.

@@ -63,7 +63,7 @@ class SpikingEstimator(BaseEstimator):
     """The base class of both estimators: parameters, images, training, and the responses of the network.
 
     Attributes:
-      network, epochs, image_shape, enlarge, largest, hyperparameters, mirror, shift: as of `SpikingClassifier`.
+      network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
       update_batch, random_state, verbose: as of `SpikingClassifier`.
     """
 
@@ -75,7 +75,6 @@ class SpikingEstimator(BaseEstimator):
     largest: float | None = None
     hyperparameters: Mapping[str, float] | None = None
     mirror: bool = False
-    shift: int = 0
     update_batch: int = 1
     random_state: int | np.random.RandomState | None = 0
     verbose: bool = False
@@ -202,7 +201,6 @@ class SpikingEstimator(BaseEstimator):
             settings,
             epochs=settings.epochs if self.epochs is None else self.epochs,  # type: ignore[arg-type]
             mirror=self.mirror,
-            shift=self.shift,
             update_batch=self.update_batch,
             seed=self._seed(),
         )

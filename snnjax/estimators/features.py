@@ -20,7 +20,7 @@ class SpikingFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Spiking
     If the network has no decision (`decision=None`), or a fitted one, these are all layers.
 
     Attributes:
-      network, epochs, image_shape, enlarge, largest, hyperparameters, mirror, shift: as of `SpikingClassifier`.
+      network, epochs, image_shape, enlarge, largest, hyperparameters, mirror: as of `SpikingClassifier`.
       update_batch, random_state, verbose: as of `SpikingClassifier`.
       network_: the `SpikingNetwork`; its later layers have not learned.
       image_shape_, largest_, n_features_in_, enlarged_: as of `SpikingClassifier`.

@@ -42,9 +42,6 @@ class LocalError(Learner):
       parts: rows and columns of the averaged map that the head reads.
       feedback: the weights through which the error passes back from the head: "transposed", the head's own weights, or
         "random", fixed random weights.
-      averaging: the rate at which the weights of the layer and of its head approach those that the optimiser changes,
-        which are kept in the state. They are an exponential moving average over about 1/averaging minibatches, which
-        starts from the initial weights. 1: nothing is averaged.
       momentum: the rate at which the running moments approach those of a minibatch.
       minibatch_size: B, the number of stimuli in a minibatch.
       images: the largest number of images to learn from in an epoch. These are the first ones shown, and should be of
@@ -69,7 +66,6 @@ class LocalError(Learner):
     block: int = static(default=1, minimum=1)
     parts: int = static(default=4, minimum=1)
     feedback: str = static(default="transposed", one_of=("transposed", "random"))
-    averaging: float = number(default=1.0, above=0, maximum=1)
     momentum: float = number(default=0.1, minimum=0, maximum=1)
     minibatch_size: int = static(default=128, minimum=1)
     images: int | None = static(default=None, minimum=1)
@@ -102,14 +98,12 @@ class LocalError(Learner):
         return dataclasses.replace(self, head=0.0)
 
     def init(self, layer: RampLayer, key: np.ndarray, images_seen: int) -> Any:
-        """The random key, the number of minibatches, the rate, the weights, the optimiser's state, random feedback."""
-        parameters = self._parameters(layer)
+        """The random key, the number of minibatches, the rate, the optimiser's state, and random feedback."""
         state = dict(
             key=np.asarray(key, np.uint32),
             minibatches=np.int32(0),
             rate=np.float32(self.rate),
-            parameters=parameters,  # the optimiser's own weights; the layer has their average
-            optimizer=self.optimizer(jnp.float32(self.rate)).init(parameters),
+            optimizer=self.optimizer(jnp.float32(self.rate)).init(self._parameters(layer)),
         )
         if self.feedback == "random":
             state["feedback"] = np.random.default_rng(key).normal(0, layer.conv.features**-0.5, np.shape(self.head))
@@ -129,8 +123,7 @@ class LocalError(Learner):
         """Learns from a minibatch.
 
         Info, () float32 each: `right`, the share of stimuli whose label had the head's highest score; `loss`; `active`,
-        the share of the head's activities above 0, all with the weights of the optimiser; `change`, relative, of the
-        layer's weights.
+        the share of the head's activities above 0; `change`, relative, of the layer's weights.
         """
         assert signal is not None
         labels = signal.label
@@ -140,22 +133,20 @@ class LocalError(Learner):
             scores = self._scores(state, activities, parameters["head"])
             return self.loss(scores, labels), (scores, activities)
 
-        parameters = state["parameters"]
+        parameters = self._parameters(layer)
         (loss, (scores, activities)), gradient = jax.value_and_grad(error, has_aux=True)(parameters)
         optimizer = self.optimizer(state["rate"])
         changes, optimizer_state = optimizer.update(gradient, state["optimizer"], parameters)
         learned = optax.apply_updates(parameters, changes)
-        before = self._parameters(layer)
-        after = cast(dict[str, Any], optax.incremental_update(learned, before, self.averaging))
-        state = dict(state, minibatches=state["minibatches"] + 1, parameters=learned, optimizer=optimizer_state)
+        state = dict(state, minibatches=state["minibatches"] + 1, optimizer=optimizer_state)
         info = dict(
             right=jnp.mean(jnp.argmax(scores, axis=1) == labels, dtype=jnp.float32),
             loss=loss,
             active=jnp.mean(activities > 0, dtype=jnp.float32),
-            change=hebbian.relative_change(before["weights"], after["weights"]),
+            change=hebbian.relative_change(parameters["weights"], learned["weights"]),
         )
-        layer = self._with_head(layer, after["head"])
-        return layer.with_all_weights(after["weights"]).with_moments_of(latency, self.momentum), state, info
+        layer = self._with_head(layer, learned["head"])
+        return layer.with_all_weights(learned["weights"]).with_moments_of(latency, self.momentum), state, info
 
     def _scores(self, state: Any, activities: jax.Array, head: jax.Array) -> jax.Array:
         """The head's scores, (B, classes), of activities (B, H, W, F), with dropout of its inputs."""

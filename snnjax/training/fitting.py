@@ -140,7 +140,7 @@ def fit_decisions(
     potentials = Timer("potentials")
     timers = {"train": Timer("decisions, train"), job.data.tested: Timer(job.data.tested)}
     labels = job.data.train_labels
-    all_labels = np.tile(labels, count_of(inputs["train"]) // len(labels))  # other views come after the images
+    all_labels = np.tile(labels, count_of(inputs["train"]) // len(labels))  # mirror images come after the images
     evidence = inputs["train"]
     if job.network.reads_potentials:
         known = activations_of(evidence, phase.first)

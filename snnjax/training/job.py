@@ -110,7 +110,7 @@ class Job:
     def labelled_inputs(self, inputs: Any) -> Any:
         """The inputs of the labelled images, given the inputs of the `unsupervised` part, in which they come first.
 
-        If there are other views of the images, they follow the images in the given inputs and in the result.
+        If there are mirror images, they follow the images in the given inputs and in the result.
         """
         labelled = len(self.data.train_images)
         total = len(self.images[self.unsupervised])
@@ -232,9 +232,6 @@ def check_networks(networks: Sequence[Network], data: Dataset, settings: Setting
     check_parts(network, data.train_images)
     if settings.mirror and (width := data.train_images.shape[2]) < 2:
         raise InputError(f"`mirror` takes images of at least 2 columns, those of {data.name} have {width}")
-    shorter = min(data.train_images.shape[1:3])
-    if settings.shift >= shorter:
-        raise InputError(f"`shift` must be below {shorter}, the shorter side of {data.name}, got {settings.shift}")
 
 
 def check_weights(network: Network, state: TrainState) -> None:

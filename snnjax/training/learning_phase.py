@@ -38,7 +38,7 @@ def begin_phase(job: Job, phase: Phase, states: Sequence[TrainState], inputs: An
     others = [_without_weights(model, phase.layers) for model in models]
     if phase.labelled:
         inputs = job.labelled_inputs(inputs)
-    count = count_of(inputs) // job.settings.views
+    count = count_of(inputs) // (1 + job.settings.mirror)
     labels = job.data.train_labels.astype(np.int32) if phase.supervised or phase.labelled else None
     order = epoch_orders(job.settings, job.seeds, job.phases.index(phase), count)
     return LearningPhase(
@@ -114,7 +114,7 @@ def epoch_orders(
     settings: Settings, seeds: Sequence[int], phase: int, images: int
 ) -> Callable[[int], np.ndarray] | None:
     """`shown_order` as a function of the epoch; None if the images are shown in the order of the data."""
-    if not settings.shuffle and settings.views == 1:
+    if not (settings.shuffle or settings.mirror):
         return None
     return functools.partial(shown_order, settings, seeds, phase, images)
 
@@ -122,16 +122,15 @@ def epoch_orders(
 def shown_order(settings: Settings, seeds: Sequence[int], phase: int, images: int, epoch: int) -> np.ndarray:
     """The order in which images are shown: (images,) integers, or (networks, images) if the seeds differ.
 
-    The numbers of other views of an image are larger by multiples of `images`: see `StageCache.inputs`. The order
-    depends only on the settings, the seed, the numbers of the phase and of the epoch, and the number of images, so that
-    a resumed training run continues in the same order.
+    A number from `images` on stands for a mirror image. The order depends only on the settings, the seed, the numbers
+    of the phase and of the epoch, and the number of images, so that a resumed training run continues in the same order.
     """
 
     def of_seed(seed: int) -> np.ndarray:
         random = np.random.default_rng((seed, phase, epoch))
         order = random.permutation(images)
-        view = random.integers(settings.views, size=images)
-        return (order if settings.shuffle else np.arange(images)) + images * view
+        mirrored = random.integers(2, size=images)
+        return (order if settings.shuffle else np.arange(images)) + images * settings.mirror * mirrored
 
     orders = {seed: of_seed(seed) for seed in seeds}
     return np.stack([orders[seed] for seed in seeds]) if len(orders) > 1 else orders[seeds[0]]
@@ -142,9 +141,9 @@ class EpochImages:
     """The images that a phase learns from in each epoch.
 
     Attributes:
-      inputs: (N, C, H, W), or (networks, N, C, H, W) if the inputs of the networks differ; `Settings.views`
-        times N instead of N, see `StageCache.inputs`. `Activations` hold several arrays of this kind.
-      count: N, the number of images without their other views.
+      inputs: (N, C, H, W), or (networks, N, C, H, W) if the inputs of the networks differ; with mirror images, 2N
+        instead of N, see `shown_order`. `Activations` hold several arrays of this kind.
+      count: N, the number of images without their mirror images.
       labels: (N,) int32, the classes, if layers learn from labels; otherwise None.
       order: a function of the epoch that returns the `shown_order` of its images; None for the order of the data. A
         phase that learns from fewer than N images learns from the images that are shown first.
@@ -160,7 +159,7 @@ class EpochImages:
         return None if self.order is None else self.order(epoch)
 
     def numbers(self, order: np.ndarray | None) -> np.ndarray:
-        """The numbers of the images in the given order; each view has the number of its image."""
+        """The numbers of the images in the given order; a mirror image has the number of its original."""
         return np.arange(self.count) if order is None else order % self.count
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from snnjax.core import files
 from snnjax.core.errors import InputError
-from snnjax.data.pictures import shifted
 from snnjax.networks.batches import encode_batch, input_batch, output_batch
 from snnjax.networks.graph import Activations
 from snnjax.training.advice import diagnose_outputs
@@ -41,9 +40,8 @@ class StageCache:
         """The inputs of the layers that learn in a phase, for a part of the images.
 
         These are the latencies that the phase's first stage reads, joined, or `Activations` if later stages read
-        earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise. For images
-        to learn from, there are `Settings.views` times N: the images, their mirror images if `mirror`, then all of
-        these shifted if `shift`.
+        earlier outputs too. They are (N, C, H, W) of encoders that agree, (networks, N, C, H, W) otherwise; with
+        `mirror`, for images to learn from, (2N, ...): their mirror images come last.
         """
         first = phase.first
         self._last_joined = {key: values for key, values in self._last_joined.items() if key[1] == first}
@@ -133,26 +131,16 @@ class StageCache:
         self.job.finish(timer, states)
 
     def _images_of(self, part: str) -> np.ndarray:
-        """The images of a part, followed by their other views if these are learned from too."""
+        """The images of a part, followed by their mirror images if these are learned from too."""
         images = self.job.images[part]
-        settings = self.job.settings
-        if settings.views == 1 or part == self.job.data.tested:
+        if not self.job.settings.mirror or part == self.job.data.tested:
             return images
-        count = len(images)
-        views = files.empty((settings.views * count, *images.shape[1:]), images.dtype)
-        views[:count] = images
-        if settings.mirror:
-            # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red
-            # and blue.
-            views[count : 2 * count] = images[:, :, ::-1]
-        if settings.shift:
-            half = len(views) // 2
-            for start in range(0, half, count):
-                # A fixed seed, because networks with different seeds share these images.
-                random = np.random.default_rng(0)
-                for index in range(start, start + count):
-                    views[half + index] = shifted(views[index], settings.shift, random)
-        return views
+        both = files.empty((2 * len(images), *images.shape[1:]), images.dtype)
+        both[: len(images)] = images
+        # Axis 2 holds the columns. The last axis is that of colours in colour images, so `...` would exchange red and
+        # blue.
+        both[len(images) :] = images[:, :, ::-1]
+        return both
 
     def _forward(
         self, part: str, states: Sequence[TrainState], outputs: Mapping[int, np.ndarray], number: int
@@ -206,7 +194,7 @@ class StageCache:
         for index, state in enumerate(states):
             convergences = (diagnosis.get("convergence", {}) for diagnosis in state.diagnoses.values())
             open_ = {layer: convergence for figures in convergences for layer, convergence in figures.items()}
-            count = min(DIAGNOSED_IMAGES, len(self.job.images[self.job.unsupervised]))  # other views come after these
+            count = min(DIAGNOSED_IMAGES, len(self.job.images[self.job.unsupervised]))  # mirror images come after these
             network = state.network(self.job.networks[index])
             fired = values[index][:count] < self.network.time_steps
             state.diagnoses[name] = diagnose_outputs(network, stage - 1, fired, open_)

@@ -34,7 +34,7 @@ class Settings:
         the last number is that of supervised learning.
       adapt_every: the number of images after which the rates of supervised learners are adapted.
       patience: training stops once the best epoch (in a tie, the latest) is older than this number of epochs; 0: never.
-      seed: the seed for the initial weights, and for the draws of `shuffle`, `mirror` and `shift`: 0 to 2**64 - 1.
+      seed: the seed for the initial weights, and for the draws of `shuffle` and `mirror`: 0 to 2**64 - 1.
       update_batch: B, the number of images whose responses are computed with the same weights, before their updates are
         applied in order; fewer at the end of an epoch, and of each interval of `adapt_every` images.
       backend: "xla"; "native", compiled implementations in C++ for a CPU, whose rounding may depend on the processor;
@@ -44,10 +44,6 @@ class Settings:
       mirror: whether each image is shown mirrored left-right or not, at random, in each epoch of every phase. The
         outputs of the layers for both are computed once and kept, which doubles the memory for the images and for their
         latencies at each stage.
-      shift: the largest number of rows and of columns by which images are shifted; 0: no shifts. In each epoch of every
-        phase, each image is shown shifted or not, at random. Vacated pixels are filled by reflection. The shift of an
-        image is drawn once, and is the same for its mirror image and for all seeds. Like `mirror`, this doubles the
-        memory.
 
     Examples:
       >>> import dataclasses
@@ -68,22 +64,16 @@ class Settings:
     backend: str = "auto"
     shuffle: bool = False
     mirror: bool = False
-    shift: int = 0
 
     def __post_init__(self) -> None:
         self._set("epochs", checks.epochs(self.epochs))
         checks.some("epochs", self.epochs, "one for each stage")
-        for name, minimum in (("adapt_every", 1), ("patience", 0), ("update_batch", 1), ("shift", 0)):
+        for name, minimum in (("adapt_every", 1), ("patience", 0), ("update_batch", 1)):
             self._set(name, checks.integer(name, getattr(self, name), minimum))
         self._set("seed", checks.seed(self.seed))
         checks.one_of("backend", self.backend, backends.CHOICES)
         for name in ("shuffle", "mirror"):
             checks.instance(name, getattr(self, name), bool, "True or False")
-
-    @property
-    def views(self) -> int:
-        """The number of views of each image: the image itself, mirrored, shifted, or both."""
-        return (1 + self.mirror) * (1 + (self.shift > 0))
 
     @classmethod
     def of(cls, network: Network, data: Dataset) -> "Settings":
@@ -115,12 +105,9 @@ class Settings:
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings from a file, with the names of this version.
 
-    Earlier versions wrote `native`, True or False, for the back end, and `batch_size` for `adapt_every`. They had no
-    `shift`.
+    Earlier versions wrote `native`, True or False, for the back end, and `batch_size` for `adapt_every`.
     """
     named = dict(settings)
-    if "mirror" in named:  # settings of a training run, not of a stream
-        named.setdefault("shift", 0)
     if "batch_size" in named:
         named["adapt_every"] = named.pop("batch_size")
     if "native" in named:

@@ -104,7 +104,7 @@ def exportable(network: SpikingNetwork) -> SpikingNetwork:
       >>> import snnjax
       >>> from snnjax.export.nir import exportable
       >>> network = snnjax.load("pretrained:softhebb_narrow_cifar10")  # three layers with ramps, and a readout
-      >>> exportable(network).network.shapes  # the readout alone: its input and its output
+      >>> exportable(network).network.shapes  # of the input and the output of the readout
       ((528, 4, 4), (100, 1, 1))
     """
     checks.instance("network", network, SpikingNetwork, "a SpikingNetwork", "snnjax.load(...)")
