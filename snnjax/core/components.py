@@ -79,6 +79,20 @@ def learnable(*, default: float, **limits: Unpack[Limits]) -> Any:
     """A field with a number, or an array in its place, that is learned: it is saved, but cannot be varied in sweeps.
 
     All its numbers must be finite, and can have the limits of `number`.
+
+    Examples:
+      >>> import dataclasses
+      >>> import numpy as np
+      >>> from snnjax import Learner, component
+      >>> from snnjax.learners import learnable
+      >>> @component
+      ... class Counting(Learner):
+      ...     wins: np.ndarray | float = learnable(default=0.0, minimum=0)
+      ...
+      ...     def prepared(self, features, classes):
+      ...         return dataclasses.replace(self, wins=np.zeros(features, np.float32))
+      >>> Counting().prepared(features=3, classes=10).wins
+      array([0., 0., 0.], dtype=float32)
     """
     return dataclasses.field(default=default, metadata=dict(learnable=True, limits=limits))
 

@@ -2,6 +2,7 @@
 `Prototypes`, custom; see `Learner`."""
 
 from snnjax.core import public
+from snnjax.core.components import learnable as learnable
 from snnjax.learners.local_error import LocalError as LocalError
 from snnjax.learners.protocol import DecisionCounts as DecisionCounts
 from snnjax.learners.protocol import Diagnosis as Diagnosis

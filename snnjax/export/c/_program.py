@@ -17,7 +17,7 @@ from snnjax.export.c._integer_prototypes import IntegerPrototypes
 from snnjax.export.c._layers import code_layers, row_of_weights, time_buffers
 from snnjax.export.c._ramped_readout import digest, known_at_start, learning_readout, ramped_readout
 from snnjax.export.c._ramps import code_join, code_ramps, ramp_buffers
-from snnjax.export.c._text import Table, identifier, lines, string
+from snnjax.export.c._text import Buffer, Table, identifier, lines, string
 from snnjax.networks import Network, SpikingNetwork
 from snnjax.networks.quantisation import MAX_BITS, integer_layers
 
@@ -74,7 +74,7 @@ def program(
     that fire while their inputs do, whose thresholds are at least 0. The first layer without a ramp may join the
     outputs of several stages by `Concatenate`. A layer that decides may have a ramp if each of its neurons reads the
     whole input. There may be at most 255 time steps, the decision must be `Earliest` or `Majority`, and the encoder
-    must be `Pixels`, `OnOff`, or `Encoder` without pooling and inhibition.
+    must be `Pixels`, `OnOff`, or `Encoder` without pooling or inhibition.
 
     Examples:
       >>> from pathlib import Path
@@ -148,6 +148,10 @@ def _values(
         more = [f"class {number}" for number in range(len(class_names), learning.classes)]
         class_names = (class_names + more)[: learning.classes]
         starts = known_at_start(learning)
+    if starts:
+        buffers.append(
+            Buffer("started", "uint8_t", (), "Whether the state of the readout has been initialised or loaded.")
+        )
     image = dict(zip(("rows", "columns", "colours (red, green, blue)"), image_shape, strict=False))
     return dict(
         name=name,

@@ -63,7 +63,7 @@ def page_of(
     Raises InputError as `networks.quantise` does, if pictures or labels do not fit, and for networks that the
     page cannot run: they must be chains of layers with a ramp, then of layers with thresholds from 0, the first of
     which may join the outputs of several stages by `Concatenate`, under `Earliest` or `Majority`, with the encoder
-    `Pixels`, `OnOff` or `Encoder`, the latter without pooling and inhibition.
+    `Pixels`, `OnOff` or `Encoder`, the latter without pooling or inhibition.
 
     Examples:
       >>> from pathlib import Path
