@@ -147,8 +147,9 @@ class SpikingClassifier(ClassifierMixin, SpikingEstimator):
 
         Each image is learned once. Prototypes are made for this: after 100 of the 8x8 digits, ncg_prototypes classifies
         91.9 % of the remaining digits correctly, and goupy2024_ncg 61.3 %. If the first call contains five classes and
-        the second one the other five, the accuracy on the first five falls from 98.0 to 95.7 % with ncg_prototypes, and
-        from 95.6 to 8.9 % with goupy2024_ncg, or from 97.2 to 92.8 % with `memory=20` and `replays=2`.
+        each of five further calls one more class, the accuracy on the first five falls from 98.0 to 95.7 % with
+        ncg_prototypes, and from 95.6 to 8.9 % with goupy2024_ncg, or from 97.2 to 92.8 % with `memory=20` and
+        `replays=2`.
 
         Raises InputError in the cases of `fit`, if X of the first call contains fewer images than there are classes, if
         the type of the labels has changed, or if the readout cannot learn new classes. In all these cases the estimator

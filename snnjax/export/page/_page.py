@@ -96,7 +96,7 @@ def teaching_page(
 ) -> str:
     """The text of an HTML page on which a trained network with `bits`-bit weights learns new classes.
 
-    Its features are the layers before the first layer that learned from labels. A readout as in
+    Its features are the layers before the first one that learned from reward or as a readout. A readout as in
     `networks.with_prototypes` learns image by image, and has no classes at first. The taught network can be saved as a
     file that `snnjax.load` reads. The pictures are on the page to be taught; they and their labels are as in `page_of`.
 
