@@ -19,12 +19,11 @@ RECORDED = TOP / "experiments" / "recorded"
 CARDS = TOP / "snnjax" / "runs" / "pretrained" / "cards.json"
 TIMED = ("network", "images", "test accuracy, %", "seeds", "published, %", "seconds", "back end")
 DATA = {"digits": "scikit-learn's digits", "mnist": "MNIST", "cifar10-jpeg": "CIFAR-10 (JPEG)"}
-SHOWN_FIRST = ("goupy2024_ncg", "goupy2024_softhebb", "local_narrow", "kheradpisheh2018", "mozafari2018")
+SHOWN_FIRST = ("goupy2024_ncg", "goupy2024_softhebb", "local_wide", "local_narrow", "kheradpisheh2018", "mozafari2018")
 """The networks in the table of the main page."""
 MADE_FOR = {
     "mozafari2018_objects": "larger images",
     "ncg_prototypes": "few labels",
-    "local_wide": "photographs with labels",
 }
 """Networks without recorded results, with the purpose for which each was made."""
 WHOLE = {"digits": 1_293, "mnist": 54_000, "cifar10-jpeg": 45_000}
