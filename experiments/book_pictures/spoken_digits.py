@@ -6,6 +6,7 @@ from book_tables.spoken_digits import OFFICIAL
 
 from book_pictures import style
 from snnjax.app import plots
+from snnjax.core.metrics import half_interval
 
 MARKS = {
     "linear": ("s", "0.7"),
@@ -18,7 +19,7 @@ MARKS = {
 
 
 def accuracies_by_split() -> bytes:
-    """Test accuracies of five methods on the official split, and for each speaker held out."""
+    """Test accuracies of five methods on the official split, and for each speaker held out; lines are intervals."""
     record = recorded("spoken_digits")["accuracy"]
     speakers = sorted(
         (split for split in record["linear"] if split != OFFICIAL),
@@ -27,12 +28,19 @@ def accuracies_by_split() -> bytes:
     splits = [OFFICIAL, *speakers]
     figure = style.sheet(3.0)
     axis = figure.subplots()
-    for method, (marker, color) in MARKS.items():
-        values = [np.mean(record[method][split]) for split in splits]
-        axis.plot(values, range(len(splits)), marker, color=color, label=method)
+    for number, (method, (marker, color)) in enumerate(MARKS.items()):
+        accuracies = np.array([record[method][split] for split in splits]).T
+        axis.errorbar(
+            accuracies.mean(axis=0),
+            np.arange(len(splits)) + (number - 2) * 0.14,
+            xerr=half_interval(accuracies) if len(accuracies) > 1 else None,
+            fmt=marker,
+            color=color,
+            label=method,
+        )
     axis.set(xlabel="test accuracy, %", ylim=(len(splits) - 0.5, -0.5))
     axis.set_yticks(range(len(splits)), [OFFICIAL, *(f"speaker {speaker}" for speaker in speakers)])
     axis.axhline(0.5, color="0.8", linewidth=0.8)
     axis.grid(alpha=0.3, axis="x")
-    axis.legend(loc="upper left")
+    axis.legend(loc="upper left", frameon=True, facecolor="white", edgecolor="none", framealpha=1)
     return plots.png(figure)
