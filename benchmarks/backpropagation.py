@@ -53,9 +53,9 @@ class Options(common.Options):
     """height and width of pictures (`--dataset folder`)"""
     features: tuple[int, ...] = (48, 96, 384)
     """numbers of features of the three layers; those of local_wide are 96 384 1536"""
-    epochs: int = 10
+    epochs: int = 8
     """passes over the training images"""
-    rate: float = RULE.rate
+    rate: float = 0.001
     """the learning rate of the first minibatch; it falls to a tenth at the last minibatch"""
     mirror: bool = False
     """mirror each image left-right at random in each epoch"""
