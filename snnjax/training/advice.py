@@ -241,7 +241,7 @@ def diagnose_outputs(network: Network, stage: int, fired: np.ndarray, open_: Map
     firing = {name: float(np.mean(x)) for name, x in zip(convs or [name_of(stage + 1)], parts, strict=True)}
     silent = float(np.mean(~fired.any(axis=(1, 2, 3))))
     words = [f"{percent(share)} of the neurons of {name} fire, after pooling" for name, share in firing.items()]
-    words.append(f"no neuron fires for {percent(silent)} of {len(fired):,} images")
+    words.append(f"{percent(silent)} of {len(fired):,} images make no neuron fire")
     for name, conv in convs.items():
         if conv.ramped:
             continue  # it has no threshold
