@@ -95,7 +95,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         Row(SOFTHEBB, JPEG, mirror=True, least=78.8),
         Row(NARROW, JPEG, mirror=True, least=74.0),
         Row(LOCAL, JPEG, mirror=True, least=79.5),
-        Row(LOCAL_WIDE, JPEG, mirror=True, seeds=1),  # takes an hour
+        Row(LOCAL_WIDE, JPEG, mirror=True, least=82.5),  # each run takes an hour
     ),
     "efficiency": (
         *(Row(NCG, "mnist", train_images=count) for count in SIZES),

@@ -97,7 +97,8 @@ class Majority:
     """Each layer votes for the class of its strongest neuron.
 
     If at least two layers agree, the class with the most votes wins, in a tie the lowest class. Otherwise the vote of
-    the middle layer decides: that with index L // 2 of L layers, from 0.
+    the middle layer decides: that with index L // 2 of L layers, from 0. With one layer, the class of its strongest
+    neuron is the decision.
 
     Examples:
       >>> import jax.numpy as jnp
