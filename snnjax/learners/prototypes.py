@@ -63,7 +63,7 @@ class Prototypes(Learner):
       step: h, the size of a correction.
       tie: the difference below which potentials count as equal, as a share of the length of the image.
       wins: how many images each neuron has won, (F,) float32; the first image of a class counts for all of its neurons.
-      length: R, the mean length of images, in windows.
+      length: R, the mean length of the images before they are scaled, divided by T.
 
     Examples:
       >>> from snnjax.learners import Prototypes

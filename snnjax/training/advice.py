@@ -215,8 +215,11 @@ def _threshold(conv: Conv) -> str:
 
 
 def _never_won(figures: Figures, kind: str) -> str:
-    never = np.flatnonzero(np.asarray(figures["wins"]) == 0)
-    return f"{len(never)} of {len(figures['wins'])} {kind} never won" + listed(never)
+    wins = np.asarray(figures["wins"])
+    never = np.flatnonzero(wins == 0)
+    if not len(never):
+        return f"all {len(wins)} {kind} won at least once"
+    return f"{len(never)} of {len(wins)} {kind} never won" + listed(never)
 
 
 def _won_often(figures: Figures) -> str:
@@ -273,9 +276,10 @@ def diagnose_decisions(names: Sequence[str], decisions: np.ndarray, learners: Di
     silent = float(np.mean(decisions < 0))
     counts = np.bincount(decisions[decisions >= 0], minlength=len(names))
     never = [name for name, count in zip(names, counts, strict=True) if count == 0]
+    predicted = f"{len(never)} of {len(names)} classes were never predicted" + listed(never)
     words = [
         f"the network was silent for {percent(silent)} of the images",
-        f"{len(never)} of {len(names)} classes were never predicted" + listed(never),
+        predicted if never else f"all {len(names)} classes were predicted",
         *learners.get("words", []),
     ]
     if silent > SILENT_SHARE:
